@@ -1,0 +1,18 @@
+/* The resources we read and write, and the names we give to things. */
+#pragma once
+
+#include "api/resource.h"
+
+extern const struct resource api_vmimports, api_vmware_sources, api_openstack_sources, api_ova_sources, api_kvm_sources;
+extern const struct resource api_vmimages, api_vms, api_pvcs, api_storage_classes, api_nads, api_secrets, api_events, api_crds;
+
+/* The source resource of a kind, case-insensitive; NULL when it is none of ours. */
+const struct resource *api_source_resource(const char *kind);
+
+#define API_GROUP_VERSION "migration.harvesterhci.io/v1beta1"
+#define API_FINALIZER "migration.harvesterhci.io/vm-import-controller"
+#define API_LABEL_IMPORTED "migration.harvesterhci.io/imported"
+#define API_LABEL_IMAGE_DISPLAY_NAME "harvesterhci.io/imageDisplayName"
+#define API_ANNOTATION_STORAGE_CLASS "harvesterhci.io/storageClassName"
+#define API_ANNOTATION_IMAGE_ID "harvesterhci.io/imageId"
+#define API_ANNOTATION_RETRY "migration.harvesterhci.io/retry"

@@ -1,0 +1,46 @@
+/* The fast path of a disk: bytes of a stream in, a sparse raw file out.
+ *
+ *   push() -> format decoder -> work units of 1 MiB of guest disk -> workers (inflate, find zeros, digest) -> pwrite
+ *
+ * The input is never seeked and never stored; holes stay holes; the content's digest (disk/digest.h) is made on the way.
+ * push blocks while the workers or the disk are behind (back-pressure), so memory is bounded for any disk size. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "disk/digest.h"
+
+/* Worker threads that pipelines share; one pool a process. */
+struct disk_workers;
+struct disk_workers *disk_workers_new(unsigned threads, struct error **err); /* 0: as many as the process may use processors (affinity and cgroup cpu.max), at most 16 */
+void disk_workers_free(struct disk_workers *workers);
+
+struct disk_pipeline_options {
+	const char *format;         /* "vmdk-stream", "raw", or NULL: by content */
+	const char *path;           /* raw file to write; created, or reused and truncated */
+	uint64_t capacity;          /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
+	struct disk_workers *workers;
+	struct cancel *cancel;      /* may be NULL */
+	_Atomic uint64_t *guest_bytes; /* counts the guest bytes decoded so far, for progress; may be NULL */
+};
+
+struct disk_result {
+	uint64_t capacity;          /* bytes */
+	uint64_t data_bytes;        /* bytes that are not in holes (written) */
+	uint64_t stream_bytes;      /* bytes that were pushed */
+	char digest[DISK_DIGEST_TEXT_SIZE];
+};
+
+struct disk_pipeline;
+
+struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
+/* Not thread-safe for one pipeline. The data is copied where it must outlive the call. */
+int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err);
+/* The input has ended: checks that it is complete, waits for the workers, syncs the file (fdatasync). */
+int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, struct error **err);
+/* Ends it in any state; an unfinished file stays for the caller to remove. Accepts NULL. */
+void disk_pipeline_free(struct disk_pipeline *p);

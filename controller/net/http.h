@@ -1,0 +1,72 @@
+/* HTTP over libcurl: one blocking request at a time a thread, connections kept and shared by a client. HTTP/2 where the server offers it.
+ *
+ * A client is thread-safe; a response belongs to the caller. Certificates are verified by a CA bundle, or pinned by fingerprint. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+
+struct http_client;
+
+/* Whom a client trusts and who it is. Strings are copied. All may be NULL. */
+struct http_trust {
+	const char *ca_pem;            /* PEM certificates to trust instead of the system's */
+	const char *pin_sha1;          /* "AA:BB:...": trust exactly the certificate with this SHA-1 fingerprint (vSphere's thumbprint) */
+	const char *pin_sha256;        /* the same with SHA-256 */
+	bool insecure;                 /* verify nothing; only by the user's explicit wish */
+	const char *client_cert_pem;   /* PEM client certificate and key */
+	const char *client_key_pem;
+	const char *server_name;       /* name to verify and send as SNI instead of the URL's host */
+	const char *proxy_url;         /* NULL: none, whatever the environment says */
+};
+
+struct http_client *http_client_new(const struct http_trust *trust, struct error **err);
+void http_client_free(struct http_client *client);
+
+/* Takes a piece of the body. Returns 0, or -1 with an error to abort the transfer. Called on the requesting thread. */
+typedef int (*http_sink)(void *arg, const void *data, size_t len, struct error **err);
+
+/* Sees the status and headers before the first byte of the body. */
+struct http_request {
+	const char *method;            /* NULL: GET */
+	const char *url;
+	const char *const *headers;    /* NULL-ended "Name: value" */
+	const void *body;              /* sent when body_len > 0 or the method is POST, PUT or PATCH */
+	size_t body_len;
+	unsigned timeout_ms;           /* for the whole exchange; 0: none (streams) */
+	unsigned connect_timeout_ms;   /* 0: 15,000 */
+	unsigned stall_timeout_ms;     /* no byte for so long is an error; 0: none */
+	size_t max_body;               /* for a body kept in memory; 0: 16 MiB. A larger one is an error. */
+	http_sink sink;                /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message */
+	void *sink_arg;
+	struct cancel *cancel;         /* may be NULL */
+	const char *user, *password;   /* basic authentication, when set */
+	bool follow_redirects;         /* GET and HEAD only, at most 5, http and https only, credentials never to another host */
+};
+
+struct http_response {
+	int status;
+	char *body;                    /* NUL-terminated; never NULL on success */
+	size_t body_len;
+	char *headers;                 /* raw lines of the last response */
+	int64_t content_length;        /* -1 when not declared */
+	char *effective_url;
+};
+
+/* Runs the request. Fails (transient, reason ConnectionFailed, TLSFailed, TimedOut, ...) when there was no complete HTTP answer; an
+ * answer of any status is success here. A TLS failure is permanent and says which certificate (subject, fingerprint) was refused and why. */
+int http_perform(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
+
+/* As http_perform, but a status outside 200..299 is an error too: 404 not-found, 409 conflict, 410 gone, 408/429/5xx transient, the
+ * rest permanent; code is the status; the message quotes the start of the body. */
+int http_fetch(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
+
+/* The value of a header of the response (case-insensitive), as an owned string, or NULL. */
+char *http_response_header(const struct http_response *response, const char *name);
+void http_response_free(struct http_response *response); /* frees what it holds; accepts a zeroed struct */
+
+#define AUTO_RESPONSE CLEANUP(http_response_free)

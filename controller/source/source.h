@@ -1,0 +1,78 @@
+/* The contract of a provider of virtual machines. A new provider is a directory, a table, and one line in registry.c.
+ *
+ * A source is an open session with one endpoint. It is thread-safe: several imports use one session. Calls block, each with a
+ * deadline of its own, and end early (cancelled) when the cancel token they were given is requested. */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "api/vm_model.h"
+#include "base/cancel.h"
+#include "base/error.h"
+
+struct source {
+	const struct source_ops *ops;
+};
+
+/* A virtual machine as the user names it. */
+struct source_vm_name {
+	const char *name;   /* spec.virtualMachineName */
+	const char *folder; /* spec.folder; "" or NULL: anywhere */
+};
+
+struct source_disk {
+	const char *id;      /* vm_disk.id */
+	const char *format;  /* "vmdk-stream", "raw", "qcow2": what source_export_stream delivers */
+	uint64_t capacity;   /* bytes of the guest's disk */
+	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
+};
+
+/* A running export: the source holds what it needs (a lease) until export_end. */
+struct source_export {
+	const struct source_ops *ops;
+	const struct source_disk *disks; /* in the model's order; owned by the export */
+	size_t disk_count;
+};
+
+/* Takes bytes of a disk stream in order. Returns 0, or -1 with an error that ends the stream. */
+typedef int (*source_sink)(void *arg, const void *data, size_t len, struct error **err);
+
+/* Called with what was made at the source, before it is made and after it is undone; the caller records it (status.sourceLedger).
+ * kind is for people and programs: "ExportLease", "Snapshot", "PowerState". Returns -1 when it could not be recorded: then it must not be made. */
+typedef int (*source_ledger)(void *arg, bool made, const char *kind, const char *id, struct error **err);
+
+struct source_ops {
+	const char *kind; /* "VmwareSource" */
+
+	/* Opens a session. object is the source's custom resource; secret its Secret's data, decoded: a JSON object of strings (NULL:
+	 * the resource names none). Logs in. */
+	struct source *(*open)(const json_t *object, const json_t *secret, struct cancel *cancel, struct error **err);
+	/* Logs out. Accepts a session that has expired. */
+	void (*close)(struct source *);
+	/* Whether the session works and what the spec names exists. Messages say what to change. */
+	int (*verify)(struct source *, struct cancel *, struct error **err);
+	/* Finds the machine: not-found or (several) permanent otherwise. The result is owned by the caller. */
+	struct vm_model *(*describe)(struct source *, const struct source_vm_name *, struct cancel *, struct error **err);
+	/* What would stand in the way of an import: appends a string for each problem to the JSON array problems. */
+	int (*preflight)(struct source *, const struct vm_model *, json_t *problems, struct cancel *, struct error **err);
+	int (*power_state)(struct source *, const struct vm_model *, enum vm_power *out, struct cancel *, struct error **err);
+	int (*shutdown_guest)(struct source *, const struct vm_model *, struct cancel *, struct error **err); /* asks; returns at once */
+	int (*power_off)(struct source *, const struct vm_model *, struct cancel *, struct error **err);      /* hard; waits for it */
+	int (*power_on)(struct source *, const struct vm_model *, struct cancel *, struct error **err);
+
+	/* Begins an export of a machine that is off. */
+	struct source_export *(*export_begin)(struct source *, const struct vm_model *, source_ledger ledger, void *ledger_arg,
+					      struct cancel *, struct error **err);
+	/* Streams disk i into the sink; several disks may stream at once, each on a thread of its own. Success means the source says
+	 * that it sent everything. */
+	int (*export_stream)(struct source_export *, size_t i, source_sink sink, void *sink_arg, struct cancel *, struct error **err);
+	void (*export_progress)(struct source_export *, unsigned percent); /* tells the source; returns at once */
+	/* Ends it: completed when ok, else aborted. Frees the export in any case. Not cancellable, but bounded in time. */
+	int (*export_end)(struct source_export *, bool ok, struct error **err);
+	/* Undoes one entry of the ledger that a process which is no more left behind. Success when there is nothing to undo. */
+	int (*cleanup)(struct source *, const char *kind, const char *id, struct cancel *, struct error **err);
+};
+
+/* registry.c: the provider of a kind (case-insensitive), NULL when there is none. */
+const struct source_ops *source_ops_of(const char *kind);

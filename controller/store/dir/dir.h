@@ -1,0 +1,9 @@
+/* A store over manifests: the objects of some YAML files, kept in memory and written as YAML below a directory when they change. */
+#pragma once
+
+#include "store/store.h"
+
+/* directory: where objects are kept between runs (<kind>-<namespace>-<name>.yaml); created. */
+struct store *dir_store_open(const char *directory, struct error **err);
+/* Puts the objects of a manifest in, as kubectl apply would: spec and metadata from the manifest, status kept from an earlier run. */
+int dir_store_apply(struct store *store, const json_t *object, struct error **err);

@@ -1,0 +1,24 @@
+/* A cache of the objects of one resource, kept up to date by a store. Reads take no request. Thread-safe. */
+#pragma once
+
+#include "store/store.h"
+
+struct informer;
+
+/* For readers. */
+bool informer_synced(const struct informer *informer); /* the first list is in */
+/* Waits until it is synced; false when cancel was requested first. */
+bool informer_wait(struct informer *informer, struct cancel *cancel);
+json_t *informer_get(struct informer *informer, const char *ns, const char *name); /* a new reference, or NULL */
+json_t *informer_list(struct informer *informer, const char *ns);                  /* a new array; ns NULL: all */
+size_t informer_count(struct informer *informer);
+void informer_free(struct informer *informer); /* stops its watch; waits for its thread; accepts NULL */
+
+/* For stores. stop, when not NULL, is called by informer_free before the cache goes and must end all calls into it. */
+struct informer *informer_new(const struct resource *res, store_handler handler, void *arg, void (*stop)(void *stop_arg), void *stop_arg);
+/* Puts an object in: ADDED or MODIFIED, or nothing when its resourceVersion is the one already there. */
+void informer_put(struct informer *informer, json_t *object);
+void informer_remove(struct informer *informer, const json_t *object);
+/* The outcome of a list: what is missing in it was deleted meanwhile and is told as DELETED. Marks the cache as synced. */
+void informer_replace(struct informer *informer, const json_t *objects);
+const struct resource *informer_resource(const struct informer *informer);

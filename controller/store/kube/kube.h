@@ -1,0 +1,19 @@
+/* A store over a Kubernetes API server. */
+#pragma once
+
+#include "store/store.h"
+
+struct kube_options {
+	const char *kubeconfig; /* path or colon-separated list; NULL: $KUBECONFIG, else the service account of the pod, else ~/.kube/config */
+	const char *context;    /* NULL: the current one */
+	const char *user_agent;
+};
+
+/* Reads the configuration and prepares the client; makes no request. */
+struct store *kube_store_open(const struct kube_options *options, struct cancel *cancel, struct error **err);
+/* The namespace of the context or of the service account; "default" otherwise. Borrowed. */
+const char *kube_store_namespace(const struct store *store);
+/* Whether this resource is served (discovery), so that an absent CRD is told from an empty list: 1, 0, or -1 with an error. */
+int kube_store_serves(struct store *store, const struct resource *res, struct error **err);
+/* Server-side apply of an object of any kind given by its apiVersion and kind (for our CRDs at start). */
+int kube_store_apply(struct store *store, const struct resource *res, const json_t *object, const char *field_manager, struct error **err);

@@ -1,0 +1,28 @@
+/* The web server (libwebsockets, a thread of its own): disk images under signed URLs with HEAD, GET and ranges; /healthz, /readyz,
+ * /metrics. There is no listing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct web;
+
+struct web_options {
+	const char *bind;        /* address, NULL: all */
+	int port;                /* 0: a free one (web_port tells) */
+	const char *root;        /* the scratch directory; only files that a signed URL names below it are served, links never followed */
+	const char *advertise;   /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */
+	/* Readiness for /readyz, and the text of /metrics (owned by the caller of the callback, freed with free). May be NULL. */
+	bool (*ready)(void *arg);
+	char *(*metrics)(void *arg);
+	void *arg;
+};
+
+/* Starts it. The signing key is kept in <root>/.image-key (mode 0600), so that URLs stay valid over a restart. */
+struct web *web_start(const struct web_options *options, struct error **err);
+int web_port(const struct web *web);
+/* The URL of the file at the relative path below root: http://HOST:PORT/images/<signature>/<path>. Owned by the caller. */
+char *web_url(const struct web *web, const char *path, struct error **err);
+void web_stop(struct web *web); /* accepts NULL */
