@@ -16,3 +16,6 @@ const struct resource *api_source_resource(const char *kind);
 #define API_ANNOTATION_STORAGE_CLASS "harvesterhci.io/storageClassName"
 #define API_ANNOTATION_IMAGE_ID "harvesterhci.io/imageId"
 #define API_ANNOTATION_RETRY "migration.harvesterhci.io/retry"
+/* On a machine we created: "NAMESPACE/NAME" of its import, and that import's uid. */
+#define API_ANNOTATION_IMPORT "migration.harvesterhci.io/virtualmachineimport"
+#define API_ANNOTATION_IMPORT_UID "migration.harvesterhci.io/virtualmachineimport-uid"

@@ -1,9 +1,11 @@
-/* The transfer engine: brings the disks of an import to the scratch directory, several imports at once, and never stops for control.
+/* The transfer engine: brings the disks of an import to a directory, several imports at once, and never stops for control.
  *
- * A job is found by its key (the import's uid). Its disks stream in parallel, at most max_streams at once over all jobs. A finished
- * disk is recorded in a journal beside it (transfer/journal.h) and never fetched again. Thread-safe. */
+ * A job is found by its key. Its disks stream in parallel, at most max_streams at once over all jobs. A finished disk is recorded in a
+ * journal beside it (transfer/journal.h) and never fetched again. A disk whose stream fails for a passing reason is fetched again while
+ * the export lives. Thread-safe. */
 #pragma once
 
+#include "api/vm_model.h"
 #include "base/cancel.h"
 #include "disk/pipeline.h"
 #include "source/source.h"
@@ -15,50 +17,51 @@ enum transfer_state { TRANSFER_NONE, TRANSFER_RUNNING, TRANSFER_DONE, TRANSFER_F
 struct transfer_disk_status {
 	uint64_t transferred, total; /* bytes of the guest's disk passed so far, and its capacity */
 	bool done;
-	char digest[DISK_DIGEST_TEXT_SIZE];
-	uint64_t stream_bytes;       /* bytes read from the source */
+	uint64_t data_bytes;         /* once done: bytes that are not holes */
+	char digest[DISK_DIGEST_TEXT_SIZE]; /* once done */
 };
 
 struct transfer_status {
 	enum transfer_state state;
-	struct transfer_disk_status *disks; /* owned by the caller */
+	struct transfer_disk_status *disks; /* owned by the caller, in the model's order */
 	size_t disk_count;
 	struct error *error;                /* when failed; owned by the caller */
 };
 
 struct transfer_options {
-	const char *scratch;      /* directory; created */
-	unsigned max_streams;     /* 0: 16 */
-	unsigned max_imports;     /* jobs at once; 0: 8 */
-	/* Called when a job's state changed and every few seconds while it runs; must not block. key as given to transfer_start. */
+	unsigned max_streams;  /* 0: 16 */
+	unsigned max_jobs;     /* jobs that export at once; 0: 8 */
+	unsigned notify_ms;    /* how often a running job is told of; 0: 3,000 */
+	/* Called when a job has ended and every notify_ms while it runs, on a thread of the engine; must not call into the engine. */
 	void (*notify)(void *arg, const char *key);
 	void *arg;
 };
 
 struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err);
-void transfer_engine_free(struct transfer_engine *engine); /* cancels all jobs, waits for them; leases are aborted */
+/* Cancels all jobs and waits until their exports are aborted. Accepts NULL. */
+void transfer_engine_free(struct transfer_engine *engine);
 
 struct transfer_job_options {
-	const char *key;          /* names the job to notify (queue key) */
-	const char *uid;          /* names its directory on the scratch volume */
-	const char *directory;    /* NULL: <scratch>/<uid> */
-	struct source *source;    /* borrowed until release is called */
-	void (*release)(void *arg); /* called once the job needs the source no more; may be NULL */
+	const char *key;            /* names the job, here and for notify */
+	const char *directory;      /* where disk-0.raw ... go; created */
+	struct source *source;      /* borrowed until release is called */
+	void (*release)(void *arg); /* called once the job needs neither source nor ledger any more; also when transfer_start fails */
 	void *release_arg;
-	const struct vm_model *model; /* copied where needed */
-	source_ledger ledger;
+	const struct vm_model *model; /* borrowed until release is called */
+	source_ledger ledger;       /* called on the job's thread */
 	void *ledger_arg;
 };
 
-/* Starts a job unless one of this key exists. Fails (transient, NoSpace) when the scratch volume cannot hold the disks. */
+/* Starts a job unless one of this key exists. Fails (transient, reason NoSpace) when the file system cannot hold the disks beside what
+ * running jobs still need. */
 int transfer_start(struct transfer_engine *engine, const struct transfer_job_options *options, struct error **err);
-/* TRANSFER_NONE when no job of this key is known. */
+/* state TRANSFER_NONE when no job of this key is known. */
 void transfer_status(struct transfer_engine *engine, const char *key, struct transfer_status *out);
 void transfer_status_clear(struct transfer_status *status);
-/* Cancels the job and waits until it has let go of its source and files (bounded: about 5 s); forgets it. */
-void transfer_cancel(struct transfer_engine *engine, const char *key);
-void transfer_forget(struct transfer_engine *engine, const char *key); /* of a job that has ended */
-/* Removes the disks and journal of an import. */
-int transfer_remove_files(struct transfer_engine *engine, const char *uid, struct error **err);
-/* The directory of an import's disks; owned by the caller. */
-char *transfer_directory(struct transfer_engine *engine, const char *uid);
+/* Cancels the job if it runs, waits until it has let go of its source and files, and forgets it. */
+void transfer_end(struct transfer_engine *engine, const char *key);
+
+/* The bytes that the model's disks need on a file system: what the source says they hold, their capacity where it does not. */
+uint64_t transfer_space_needed(const struct vm_model *model);
+/* Whether the directory (or the nearest one above it that exists) has room for it; a NoSpace error names what is missing. */
+int transfer_check_space(struct transfer_engine *engine, const char *directory, const struct vm_model *model, struct error **err);

@@ -1,0 +1,374 @@
+/* The job without a cluster: the same reconcilers over a directory of manifests. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "api/conditions.h"
+#include "api/resources.h"
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/numbers.h"
+#include "cmd/progress.h"
+#include "cmd/signals.h"
+#include "json/yaml.h"
+#include "reconcile/reconciler.h"
+#include "store/dir/dir.h"
+
+#define MAX_FILES 64
+/* How long a source may be unreachable before the command gives up. */
+#define SOURCE_PATIENCE_MS 60000
+
+struct import_options {
+	const char *files[MAX_FILES], *directory, *only;
+	size_t file_count;
+	unsigned streams;
+	bool quiet, verbose;
+};
+
+static const char help[] =
+	"Usage: vm-import-controller import -f FILE... -o DIR [OPTION]...\n"
+	"Carries out the VirtualMachineImports of manifest files on this machine, without a cluster. The files hold what kubectl would\n"
+	"apply: Secrets, sources, VirtualMachineImports. Leaves for each import\n"
+	"  DIR/NAME/disk-0.raw ...          the disks, sparse\n"
+	"  DIR/NAME/virtualmachine.yaml     the KubeVirt VirtualMachine\n"
+	"and in DIR/objects the objects with their status. Run again after an interruption, it goes on where it was.\n\n"
+	"  -f, --filename FILE   manifests (YAML or JSON, several documents); can be given again; - is stdin\n"
+	"  -o, --output DIR      where to put things; created\n"
+	"      --vm NAME         only the VirtualMachineImport of this name (NAMESPACE/NAME or NAME)\n"
+	"      --streams N       disks fetched at once (default: 16)\n"
+	"  -q, --quiet           no progress\n"
+	"  -v, --verbose         log what is done, on stderr\n"
+	"  -h, --help\n\n"
+	"Exit status: 0 all imports are done, 1 one failed (the reason is on stderr), 2 wrong usage, 130 interrupted.\n";
+
+static int usage_error(const char *what, const char *argument)
+{
+	fprintf(stderr, "vm-import-controller import: %s%s\nvm-import-controller import --help tells the options.\n", what, argument);
+	return EXIT_USAGE + 1;
+}
+
+/* 0: go on; else an exit code + 1. */
+static int parse(int argc, char **argv, struct import_options *o)
+{
+	static const struct option options[] = {
+		{ "filename", required_argument, NULL, 'f' }, { "output", required_argument, NULL, 'o' }, { "vm", required_argument, NULL, 'm' },
+		{ "streams", required_argument, NULL, 'S' },  { "quiet", no_argument, NULL, 'q' },	{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },	      { 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "f:o:qvh", options, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			if (o->file_count == MAX_FILES)
+				return usage_error("too many files at ", optarg);
+			o->files[o->file_count++] = optarg;
+			break;
+		case 'o':
+			o->directory = optarg;
+			break;
+		case 'm':
+			o->only = optarg;
+			break;
+		case 'S':
+			if (!numbers_unsigned(optarg, 1, 1024, &o->streams))
+				return usage_error("--streams takes a number from 1 to 1024, not ", optarg);
+			break;
+		case 'q':
+			o->quiet = true;
+			break;
+		case 'v':
+			o->verbose = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_DONE + 1;
+		default:
+			return usage_error("the option is not understood", "");
+		}
+	}
+	if (optind < argc)
+		return usage_error("unexpected argument ", argv[optind]);
+	if (!o->file_count)
+		return usage_error("name the manifests with -f FILE", "");
+	if (!o->directory || !*o->directory)
+		return usage_error("name the output directory with -o DIR", "");
+	return 0;
+}
+
+static bool wanted(const json_t *object, const char *only)
+{
+	const char *kind = json_path_string(object, "kind"), *name = json_path_string(object, "metadata.name");
+	const char *ns = json_path_string(object, "metadata.namespace"), *slash;
+
+	if (!only || !kind || strcmp(kind, api_vmimports.kind))
+		return true;
+	if (!ns)
+		ns = "default";
+	slash = strchr(only, '/');
+	if (slash)
+		return name && !strcmp(name, slash + 1) && !strncmp(ns, only, (size_t)(slash - only)) && !ns[slash - only];
+	return name && !strcmp(name, only);
+}
+
+static char *read_stdin(void)
+{
+	struct buffer text;
+	char piece[4096];
+	size_t n;
+
+	buffer_init(&text, 16 << 20);
+	while ((n = fread(piece, 1, sizeof piece, stdin)) > 0)
+		buffer_add(&text, piece, n);
+	return buffer_steal(&text);
+}
+
+static json_t *load(const char *file, struct error **err)
+{
+	if (strcmp(file, "-"))
+		return yaml_load_file(file, err);
+	AUTO_FREE char *text = read_stdin();
+	if (!text) {
+		error_set(err, ERROR_PERMANENT, "TooLarge", "standard input holds more than 16 MiB");
+		return NULL;
+	}
+	return yaml_load(text, strlen(text), "standard input", err);
+}
+
+/* A failed import of an earlier run is tried anew: that is what a second call is for. */
+static int retry_failed(struct store *store, struct error **err)
+{
+	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err);
+	const json_t *import;
+	size_t i;
+
+	if (!list)
+		return -1;
+	json_array_foreach (list, i, import) {
+		const char *state = json_path_string(import, "status.importStatus");
+		AUTO_JSON json_t *patch = NULL, *done = NULL;
+
+		if (!state || (strcmp(state, STATE_FAILED) && strcmp(state, STATE_INVALID)))
+			continue;
+		patch = json_pack("{s:{s:{s:s}}}", "metadata", "annotations", API_ANNOTATION_RETRY, "true");
+		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"), json_path_string(import, "metadata.name"), NULL,
+				   patch, err);
+		if (!done)
+			return -1;
+	}
+	return 0;
+}
+
+static int apply(struct store *store, const struct import_options *o, struct error **err)
+{
+	size_t imports = 0;
+
+	for (size_t f = 0; f < o->file_count; f++) {
+		AUTO_JSON json_t *documents = load(o->files[f], err);
+		const json_t *object;
+		size_t i;
+
+		if (!documents)
+			return -1;
+		json_array_foreach (documents, i, object) {
+			const char *kind = json_path_string(object, "kind");
+
+			if (!wanted(object, o->only))
+				continue;
+			imports += kind && !strcmp(kind, api_vmimports.kind);
+			if (dir_store_apply(store, object, err) < 0)
+				return error_wrap(err, "%s, document %zu", o->files[f], i + 1);
+		}
+	}
+	if (!imports && o->only)
+		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s", o->only);
+	if (!imports)
+		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport");
+	return retry_failed(store, err);
+}
+
+/* What stops an import that waits for its source, here where nobody mends things meanwhile: an owned text, or NULL. */
+static char *source_problem(struct store *store, const json_t *import, bool patient)
+{
+	const char *kind = json_path_string(import, "spec.sourceCluster.kind"), *name = json_path_string(import, "spec.sourceCluster.name");
+	const char *ns = json_path_string(import, "spec.sourceCluster.namespace");
+	const struct resource *resource = api_source_resource(kind);
+	AUTO_JSON json_t *source = NULL;
+	const json_t *condition;
+	bool stalled = false;
+	char *text = NULL;
+	size_t i;
+
+	if (!ns || !*ns)
+		ns = json_path_string(import, "metadata.namespace");
+	if (!resource || !name || json_path_string(import, "status.importStatus"))
+		return NULL;
+	source = store_get(store, resource, ns, name, NULL);
+	if (!source) {
+		if (asprintf(&text, "the manifests hold no %s %s/%s, which spec.sourceCluster names", resource->kind, ns, name) < 0)
+			return NULL;
+		return text;
+	}
+	json_array_foreach (json_path(source, "status.conditions"), i, condition) {
+		const char *type = json_path_string(condition, "type"), *status = json_path_string(condition, "status");
+		const char *reason = json_path_string(condition, "reason");
+
+		if (type && status && !strcmp(type, "Stalled") && !strcmp(status, "True"))
+			stalled = true;
+		/* A Secret that is in no file will not come. */
+		if (type && status && reason && !strcmp(type, "ClusterError") && !strcmp(status, "True") && !strcmp(reason, "SecretNotFound"))
+			stalled = true;
+	}
+	const char *status = json_path_string(source, "status.status"), *message = json_path_string(source, "status.message");
+	if (!status || !strcmp(status, "clusterReady") || (!stalled && patient))
+		return NULL;
+	if (asprintf(&text, "%s %s/%s is not ready: %s", resource->kind, ns, name, message ? message : "no reason given") < 0)
+		return NULL;
+	return text;
+}
+
+enum outcome { GOING, DONE, FAILED };
+
+static enum outcome outcome_of(struct store *store, const json_t *import, bool patient, char **why)
+{
+	const char *state = json_path_string(import, "status.importStatus"), *message = json_path_string(import, "status.message");
+	bool retry = json_object_get(json_path(import, "metadata.annotations"), API_ANNOTATION_RETRY) != NULL;
+
+	*why = NULL;
+	if (state && !strcmp(state, STATE_RUNNING))
+		return DONE;
+	if (state && !retry && (!strcmp(state, STATE_FAILED) || !strcmp(state, STATE_INVALID))) {
+		*why = strdup(message ? message : "the import failed");
+		return FAILED;
+	}
+	*why = source_problem(store, import, patient);
+	return *why ? FAILED : GOING;
+}
+
+/* Waits until every import has ended. */
+static int follow(struct store *store, const struct import_options *o, struct progress *progress)
+{
+	uint64_t started = clock_monotonic_ms();
+
+	for (;;) {
+		AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, NULL);
+		size_t going = 0, failed = 0, i;
+		const json_t *import;
+
+		json_array_foreach (list, i, import) {
+			AUTO_FREE char *why = NULL;
+			enum outcome outcome;
+
+			if (!wanted(import, o->only))
+				continue;
+			outcome = outcome_of(store, import, clock_monotonic_ms() - started < SOURCE_PATIENCE_MS, &why);
+			going += outcome == GOING;
+			failed += outcome == FAILED;
+			if (outcome == FAILED)
+				progress_failed(progress, import, why);
+			else
+				progress_show(progress, import);
+		}
+		if (!going)
+			return failed ? EXIT_FAILED : EXIT_DONE;
+		if (signals_wait(200))
+			return EXIT_INTERRUPTED;
+	}
+}
+
+static void print_results(struct store *store, const struct import_options *o)
+{
+	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, NULL);
+	const json_t *import, *disk;
+	size_t i, k;
+
+	json_array_foreach (list, i, import) {
+		const char *state = json_path_string(import, "status.importStatus"), *name = json_path_string(import, "status.newVirtualMachine");
+
+		if (!wanted(import, o->only) || !state || !name || strcmp(state, STATE_RUNNING))
+			continue;
+		json_array_foreach (json_path(import, "status.diskImportStatus"), k, disk) {
+			const char *file = json_path_string(disk, "diskName"), *digest = json_path_string(disk, "digest");
+
+			printf("%s/%s/%s  %" JSON_INTEGER_FORMAT " bytes  %s\n", o->directory, name, file ? file : "",
+			       json_integer_value(json_object_get(disk, "diskSize")), digest ? digest : "");
+		}
+		printf("%s/%s/virtualmachine.yaml\n", o->directory, name);
+	}
+}
+
+static int run(const struct import_options *o, struct error **err)
+{
+	AUTO_FREE char *objects = NULL;
+	struct store *store = NULL;
+	struct target *target = NULL;
+	struct event_recorder *events = NULL;
+	struct reconciler *reconciler = NULL;
+	struct progress *progress = NULL;
+	int code = EXIT_FAILED;
+
+	if (mkdir(o->directory, 0755) < 0 && errno != EEXIST) {
+		error_set_errno(err, errno, "cannot create the output directory %s", o->directory);
+		return EXIT_FAILED;
+	}
+	if (asprintf(&objects, "%s/objects", o->directory) < 0) {
+		objects = NULL;
+		error_set_errno(err, ENOMEM, "cannot start");
+		return EXIT_FAILED;
+	}
+	store = dir_store_open(objects, err);
+	if (!store || apply(store, o, err) < 0)
+		goto out;
+	target = target_local_new(o->directory, err);
+	events = target ? event_recorder_new(store, "vm-import-controller", err) : NULL;
+	if (!events)
+		goto out;
+	progress = progress_new(o->quiet);
+	struct reconciler_options options = {
+		.store = store,
+		.target = target,
+		.events = events,
+		.scratch = o->directory,
+		.keep_disks = true,
+		.max_streams = o->streams,
+		.progress_ms = 250,
+	};
+	reconciler = reconciler_start(&options, err);
+	if (!reconciler)
+		goto out;
+	code = follow(store, o, progress);
+	progress_end(progress);
+	progress = NULL;
+	if (code == EXIT_INTERRUPTED)
+		fputs("vm-import-controller: interrupted; the same command goes on where it was\n", stderr);
+out:
+	progress_end(progress);
+	reconciler_stop(reconciler);
+	if (code != EXIT_INTERRUPTED && store)
+		print_results(store, o);
+	event_recorder_free(events);
+	target_free(target);
+	store_close(store);
+	return code;
+}
+
+int cmd_import(int argc, char **argv)
+{
+	struct import_options o = { 0 };
+	AUTO_ERROR struct error *err = NULL;
+	const char *format = getenv("LOG_FORMAT");
+	int code = parse(argc, argv, &o);
+
+	if (code)
+		return code - 1;
+	log_setup(o.verbose ? LOG_DEBUG : LOG_ERROR, format && !strcmp(format, "json"));
+	signals_block();
+	code = run(&o, &err);
+	if (err)
+		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
+	return code;
+}

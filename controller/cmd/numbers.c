@@ -1,0 +1,18 @@
+#include "cmd/numbers.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+
+bool numbers_unsigned(const char *text, unsigned min, unsigned max, unsigned *out)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || errno || n < min || n > max)
+		return false;
+	*out = (unsigned)n;
+	return true;
+}

@@ -1,0 +1,197 @@
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/numbers.h"
+#include "cmd/signals.h"
+#include "reconcile/reconciler.h"
+#include "store/kube/kube.h"
+
+#define DEFAULT_ADDRESS "harvester-vm-import-controller.harvester-system.svc"
+#define DEFAULT_SCRATCH "/tmp/vm-import-controller"
+
+struct run_options {
+	const char *kubeconfig, *context, *scratch, *address;
+	int port;
+	unsigned workers, streams;
+	bool verbose;
+};
+
+static const char help[] =
+	"Usage: vm-import-controller run [OPTION]...\n"
+	"Watches sources and VirtualMachineImports in a Kubernetes cluster and carries the imports out.\n\n"
+	"  --kubeconfig FILE   configuration of the cluster (default: $KUBECONFIG, the pod's service account, ~/.kube/config)\n"
+	"  --context NAME      context in it (default: the current one)\n"
+	"  --scratch DIR       where disks are kept until the cluster has them (default: " DEFAULT_SCRATCH ")\n"
+	"  --port N            port of the image server (default: 8080)\n"
+	"  --address HOST      host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")\n"
+	"  --workers N         reconcile workers (default: 4)\n"
+	"  --streams N         disks fetched at once (default: 16)\n"
+	"  -v, --verbose       log more (also: DEBUG=true)\n"
+	"  -h, --help\n\n"
+	"LOG_FORMAT=json writes the log as JSON lines. SIGTERM stops: leases at the source are given back, what was fetched is kept.\n";
+
+/* 0: go on; else an exit code + 1. */
+static int parse(int argc, char **argv, struct run_options *o)
+{
+	static const struct option options[] = {
+		{ "kubeconfig", required_argument, NULL, 'k' }, { "context", required_argument, NULL, 'c' },
+		{ "scratch", required_argument, NULL, 's' },	{ "port", required_argument, NULL, 'p' },
+		{ "address", required_argument, NULL, 'a' },	{ "workers", required_argument, NULL, 'w' },
+		{ "streams", required_argument, NULL, 'S' },	{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
+		bool good = true;
+		unsigned port;
+
+		switch (c) {
+		case 'k':
+			o->kubeconfig = optarg;
+			break;
+		case 'c':
+			o->context = optarg;
+			break;
+		case 's':
+			o->scratch = optarg;
+			break;
+		case 'a':
+			o->address = optarg;
+			break;
+		case 'p':
+			good = numbers_unsigned(optarg, 0, 65535, &port);
+			o->port = good ? (int)port : 0;
+			break;
+		case 'w':
+			good = numbers_unsigned(optarg, 1, 256, &o->workers);
+			break;
+		case 'S':
+			good = numbers_unsigned(optarg, 1, 1024, &o->streams);
+			break;
+		case 'v':
+			o->verbose = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_DONE + 1;
+		default:
+			fputs("vm-import-controller run --help tells the options.\n", stderr);
+			return EXIT_USAGE + 1;
+		}
+		if (!good) {
+			fprintf(stderr, "vm-import-controller run: \"%s\" is no number in the option's range\n", optarg);
+			return EXIT_USAGE + 1;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "vm-import-controller run: unexpected argument \"%s\"\n", argv[optind]);
+		return EXIT_USAGE + 1;
+	}
+	return 0;
+}
+
+/* What serves; made in order, taken down in reverse. */
+struct daemon {
+	struct cancel *cancel;
+	struct store *store;
+	struct event_recorder *events;
+	struct target *target;
+	struct web *web;
+	struct reconciler *reconciler;
+};
+
+static bool ready(void *arg)
+{
+	const struct daemon *d = arg;
+
+	return __atomic_load_n(&d->reconciler, __ATOMIC_ACQUIRE) && reconciler_synced(d->reconciler);
+}
+
+static char *metrics(void *arg)
+{
+	const struct daemon *d = arg;
+
+	return __atomic_load_n(&d->reconciler, __ATOMIC_ACQUIRE) ? reconciler_metrics(d->reconciler) : strdup("");
+}
+
+static int start(struct daemon *d, const struct run_options *o, struct error **err)
+{
+	struct kube_options kube = { .kubeconfig = o->kubeconfig, .context = o->context, .user_agent = "vm-import-controller/" VIC_VERSION };
+	struct web_options web = {
+		.port = o->port, .root = o->scratch, .advertise = o->address, .ready = ready, .metrics = metrics, .arg = d
+	};
+
+	if (mkdir(o->scratch, 0700) < 0 && errno != EEXIST)
+		return error_set_errno(err, errno, "cannot create the scratch directory %s (--scratch)", o->scratch);
+	if (!(d->cancel = cancel_new(NULL)))
+		return error_set_errno(err, ENOMEM, "cannot start");
+	if (!(d->store = kube_store_open(&kube, d->cancel, err)))
+		return error_wrap(err, "cannot use the cluster's configuration");
+	if (!(d->events = event_recorder_new(d->store, "vm-import-controller", err)) || !(d->target = target_harvester_new(d->store, err)))
+		return -1;
+	if (!(d->web = web_start(&web, err)))
+		return error_wrap(err, "cannot start the image server on port %d (--port)", o->port);
+	struct reconciler_options reconciler = {
+		.store = d->store,
+		.target = d->target,
+		.web = d->web,
+		.events = d->events,
+		.scratch = o->scratch,
+		.workers = o->workers,
+		.max_streams = o->streams,
+	};
+	struct reconciler *r = reconciler_start(&reconciler, err);
+	__atomic_store_n(&d->reconciler, r, __ATOMIC_RELEASE);
+	return r ? 0 : -1;
+}
+
+static void stop(struct daemon *d)
+{
+	struct reconciler *r = d->reconciler;
+
+	/* The web server asks the reconciler: it goes first. */
+	web_stop(d->web);
+	__atomic_store_n(&d->reconciler, NULL, __ATOMIC_RELEASE);
+	reconciler_stop(r);
+	target_free(d->target);
+	event_recorder_free(d->events);
+	if (d->cancel)
+		cancel_request(d->cancel);
+	store_close(d->store);
+	cancel_free(d->cancel);
+}
+
+int cmd_run(int argc, char **argv)
+{
+	const char *address = getenv("SVC_ADDRESS"), *format = getenv("LOG_FORMAT"), *debug = getenv("DEBUG");
+	struct run_options o = { .scratch = DEFAULT_SCRATCH, .port = 8080, .address = address && *address ? address : DEFAULT_ADDRESS };
+	AUTO_ERROR struct error *err = NULL;
+	struct daemon d = { 0 };
+	char port[16];
+	int exit_code = parse(argc, argv, &o);
+
+	if (exit_code)
+		return exit_code - 1;
+	log_setup(o.verbose || (debug && !strcmp(debug, "true")) ? LOG_DEBUG : LOG_INFO, format && !strcmp(format, "json"));
+	signals_block();
+	if (start(&d, &o, &err) < 0) {
+		log_write(LOG_ERROR, "cannot start", "error", error_message(err), NULL);
+		exit_code = EXIT_FAILED;
+	} else {
+		snprintf(port, sizeof port, "%d", web_port(d.web));
+		log_write(LOG_INFO, "started", "version", VIC_VERSION, "scratch", o.scratch, "port", port, "address", o.address, NULL);
+		signals_wait(-1);
+		log_write(LOG_INFO, "stopping", NULL);
+	}
+	stop(&d);
+	if (!exit_code)
+		log_write(LOG_INFO, "stopped", NULL);
+	return exit_code;
+}

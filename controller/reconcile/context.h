@@ -1,0 +1,102 @@
+/* What the reconcilers share. Internal to reconcile/. */
+#pragma once
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/types.h"
+#include "base/clock.h"
+#include "base/buffer.h"
+#include "queue/queue.h"
+#include "reconcile/reconciler.h"
+#include "reconcile/session.h"
+#include "store/informer.h"
+#include "transfer/transfer.h"
+
+#define SOURCE_KINDS 4
+
+struct reconciler {
+	struct reconciler_options options;
+	struct cancel *cancel;
+	struct queue *queue;
+	struct sessions *sessions;
+	struct transfer_engine *transfers;
+	struct informer *imports, *images, *machines;
+	struct informer *sources[SOURCE_KINDS];
+	pthread_t *threads;
+	size_t thread_count;
+	struct attempts *attempts;
+	char *scratch;
+	/* For /metrics. */
+	_Atomic uint64_t reconciles, reconcile_errors;
+};
+
+/* One run of the reconciler over one import. */
+struct step {
+	struct reconciler *r;
+	const char *key, *ns, *name, *uid;
+	int64_t generation;
+	const json_t *object;         /* as the cache has it */
+	const struct vmimport *import; /* decoded; its status as it was */
+	struct vmimport_status *status; /* what it is to become */
+	unsigned again_ms;            /* run again after so long; 0: only when something happens */
+	bool failed;                  /* a Warning event tells status->message */
+	const char *reason;           /* for the event and the conditions of this step */
+};
+
+/* vmimport.c */
+int reconcile_vmimport(struct reconciler *r, const char *key, const char *ns, const char *name, struct error **err);
+/* source_object.c */
+int reconcile_source(struct reconciler *r, const char *key, const char *plural, const char *ns, const char *name, struct error **err);
+
+/* The steps: each belongs to the state it is named by. An error that is transient is retried with back-off and shown in message. */
+int step_new(struct step *s, struct error **err);            /* preflight.c */
+int step_valid(struct step *s, struct error **err);
+int step_source_ready(struct step *s, struct error **err);   /* export.c */
+int step_disks_exported(struct step *s, struct error **err); /* image.c */
+int step_image_submitted(struct step *s, struct error **err);
+int step_image_failed(struct step *s, struct error **err);
+int step_images_ready(struct step *s, struct error **err);   /* machine.c */
+int step_vm_created(struct step *s, struct error **err);
+int step_running(struct step *s, struct error **err);        /* finish.c */
+int step_failed(struct step *s, struct error **err);
+int step_deleted(struct step *s, bool *gone, struct error **err); /* *gone: the finalizer may go */
+
+/* step.c: what the steps share */
+void step_go(struct step *s, const char *state, const char *reason, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void step_say(struct step *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void step_fail(struct step *s, const char *state, const char *reason, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void step_progress(struct step *s, int64_t percent); /* never goes back */
+/* Where the import's disks are; owned by the caller. */
+char *step_directory(const struct step *s);
+/* The machine as it was described before its export: from the scratch space, else from the source. Its power is what it was before we
+ * stopped it. */
+struct vm_model *step_model(struct step *s, struct error **err);
+/* The session with the import's source. */
+int step_session(struct step *s, struct session **session, struct error **err);
+struct target_import step_target_import(const struct step *s);
+/* The import's disks as the target needs them: an owned array, freed with step_disks_free. */
+struct target_disk *step_disks(struct step *s, struct error **err);
+void step_disks_free(struct target_disk *disks, size_t count);
+
+/* attempts.c: how often something of a key failed in a row; forgotten with the process. */
+struct attempts *attempts_new(void);
+void attempts_free(struct attempts *a);
+unsigned attempts_add(struct attempts *a, const char *key); /* counts one more, returns the count */
+void attempts_reset(struct attempts *a, const char *key);
+
+/* ledger.c: status.sourceLedger */
+bool ledger_has(const struct vmimport_status *status, const char *kind);
+/* The callback of source_ops.export_begin; arg is a struct ledger_writer. */
+struct ledger_writer {
+	struct store *store;
+	char *ns, *name, *uid;
+};
+int ledger_write(void *arg, bool made, const char *kind, const char *id, struct error **err);
+/* Undoes at the source what is in the ledger and takes it out of s->status. Entries of kind PowerState stay. */
+int ledger_clean(struct step *s, struct error **err);
+void ledger_add(struct vmimport_status *status, const char *kind, const char *id);
+void ledger_drop(struct vmimport_status *status, const char *kind);
+
+#define LEDGER_POWER "PowerState"

@@ -1,0 +1,287 @@
+/* State sourceReady: the machine is stopped, then its disks are fetched. */
+#include <errno.h>
+#include <string.h>
+
+#include "api/conditions.h"
+#include "base/clock.h"
+#include "reconcile/context.h"
+#include "target/vmspec.h"
+#include "transfer/journal.h"
+
+#define POLL_MS 1000
+#define DEFAULT_GRACE_SECONDS 60
+#define EXPORT_TRIES 5
+/* Of the whole import's progress, the transfer is so much. */
+#define TRANSFER_PERCENT 80
+
+static bool is_true(const struct step *s, const char *type)
+{
+	return condition_is_true(s->status->import_conditions, s->status->import_condition_count, type);
+}
+
+static void set(struct step *s, const char *type, const char *status, const char *reason, const char *message)
+{
+	condition_set(&s->status->import_conditions, &s->status->import_condition_count, type, status, reason, message, true);
+}
+
+static int hard_off(struct step *s, struct source *source, const struct vm_model *model, const char *why, struct error **err)
+{
+	set(s, "VMPoweringOff", "True", "PowerOff", why);
+	if (source->ops->power_off(source, model, s->r->cancel, err) < 0)
+		return error_wrap(err, "cannot power off %s", model->name);
+	step_say(s, "%s; waiting until %s is off", why, model->name);
+	s->again_ms = 1;
+	return 0;
+}
+
+/* Brings a machine that is on to off, a piece at each call; 1 once it is off. */
+static int stop_machine(struct step *s, struct source *source, const struct vm_model *model, struct error **err)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+	int64_t grace = spec->graceful_shutdown_timeout_seconds > 0 ? spec->graceful_shutdown_timeout_seconds : DEFAULT_GRACE_SECONDS;
+	const struct api_condition *asked;
+	int64_t waited;
+
+	if (model->power == VM_POWER_OFF) {
+		if (!is_true(s, "VMPoweredOff"))
+			set(s, "VMPoweredOff", "True", "PoweredOff", "the virtual machine is off");
+		return 1;
+	}
+	if (!ledger_has(s->status, LEDGER_POWER)) {
+		/* Written down before it is done: the patch of this status comes first, the deed in the next run. */
+		ledger_add(s->status, LEDGER_POWER, vm_power_name(model->power));
+		step_say(s, "%s is %s and will be shut down", model->name, vm_power_name(model->power));
+		s->again_ms = 1;
+		return 0;
+	}
+	if (spec->force_power_off || model->power == VM_POWER_SUSPENDED)
+		return hard_off(s, source, model, "Powering off at once, as spec.forcePowerOff says", err);
+	asked = condition_find(s->status->import_conditions, s->status->import_condition_count, "VMShutdownGuest");
+	if (!asked || strcmp(asked->status ? asked->status : "", "True")) {
+		AUTO_ERROR struct error *failed = NULL;
+
+		if (source->ops->shutdown_guest(source, model, s->r->cancel, &failed) < 0 && strcmp(failed->reason, "InvalidPowerState"))
+			return error_move(err, move_ptr(failed));
+		set(s, "VMShutdownGuest", "True", "ShutdownRequested", "the guest was asked to shut down");
+		step_say(s, "Asked the guest of %s to shut down; it has %lld s before it is powered off", model->name, (long long)grace);
+		s->again_ms = POLL_MS / 2;
+		return 0;
+	}
+	waited = clock_unix() - clock_parse_rfc3339(asked->last_transition_time);
+	if (waited >= grace)
+		return hard_off(s, source, model, "The guest did not shut down in time and is powered off", err);
+	step_say(s, "Waiting for the guest of %s to shut down; it is powered off in %lld s", model->name, (long long)(grace - waited));
+	/* The message is worth a patch only now and then. */
+	if (s->import->status.message && waited % 5)
+		step_say(s, "%s", s->import->status.message);
+	s->again_ms = POLL_MS;
+	return 0;
+}
+
+/* The status entry of each disk, made once the model is known. */
+static int list_disks(struct step *s, const struct vm_model *model, struct error **err)
+{
+	struct vmimport_status *status = s->status;
+	AUTO_FREE char *directory = step_directory(s);
+	const char *fallback = s->import->spec.default_disk_bus_type;
+
+	if (status->disk_count == model->disk_count)
+		return 0;
+	if (status->disk_count)
+		return error_set(err, ERROR_PERMANENT, "DisksChanged", "%s has %zu disks now and had %zu when the import began; start the import anew",
+				 model->name, model->disk_count, status->disk_count);
+	status->disks = calloc(model->disk_count + 1, sizeof *status->disks);
+	if (!status->disks || !directory)
+		return error_set_errno(err, ENOMEM, "cannot list the disks");
+	for (size_t i = 0; i < model->disk_count; i++) {
+		struct vmimport_disk *disk = &status->disks[i];
+		char name[JOURNAL_DISK_NAME_SIZE];
+
+		journal_disk_name(i, name);
+		disk->disk_name = strdup(name);
+		disk->disk_size = (int64_t)model->disks[i].capacity;
+		disk->bytes_total = disk->disk_size;
+		disk->disk_local_path = strdup(directory);
+		if (asprintf(&disk->disk_route, "%s/%s", s->uid, name) < 0)
+			disk->disk_route = NULL;
+		disk->bus_type = strdup(vmspec_disk_bus(model->disks[i].bus, fallback && *fallback ? fallback : "virtio"));
+		status->disk_count++;
+	}
+	return 0;
+}
+
+/* Copies what the engine tells into the status. */
+static void show_transfer(struct step *s, const struct transfer_status *t)
+{
+	uint64_t passed = 0, total = 0;
+	size_t done = 0;
+
+	for (size_t i = 0; i < t->disk_count && i < s->status->disk_count; i++) {
+		struct vmimport_disk *disk = &s->status->disks[i];
+
+		disk->bytes_transferred = (int64_t)t->disks[i].transferred;
+		disk->bytes_total = (int64_t)t->disks[i].total;
+		passed += t->disks[i].transferred / 1024;
+		total += t->disks[i].total / 1024;
+		if (t->disks[i].done) {
+			done++;
+			free(disk->digest);
+			disk->digest = strdup(t->disks[i].digest);
+		}
+	}
+	if (total)
+		step_progress(s, (int64_t)(passed * TRANSFER_PERCENT / total));
+	if (t->state == TRANSFER_RUNNING)
+		step_say(s, "Fetching the disks: %.1f of %.1f GiB passed, %zu of %zu disks done", (double)passed / (1024 * 1024),
+			 (double)total / (1024 * 1024), done, t->disk_count);
+}
+
+/* What a job of the engine holds until it ends. */
+struct holding {
+	struct session *session;
+	struct vm_model *model;
+	struct ledger_writer ledger;
+};
+
+static void holding_free(void *arg)
+{
+	struct holding *h = arg;
+
+	if (!h)
+		return;
+	if (h->session)
+		session_put(h->session);
+	vm_model_free(h->model);
+	free(h->ledger.ns);
+	free(h->ledger.name);
+	free(h->ledger.uid);
+	free(h);
+}
+
+static int start_transfer(struct step *s, struct session *session, struct vm_model **model, struct error **err)
+{
+	struct holding *h = calloc(1, sizeof *h);
+	AUTO_FREE char *directory = step_directory(s);
+
+	if (!h || !directory) {
+		free(h);
+		return error_set_errno(err, ENOMEM, "cannot start the transfer");
+	}
+	h->session = session_ref(session);
+	h->model = move_ptr(*model);
+	h->ledger = (struct ledger_writer){ s->r->options.store, strdup(s->ns), strdup(s->name), strdup(s->uid) };
+	struct transfer_job_options options = {
+		.key = s->key,
+		.directory = directory,
+		.source = session_source(session),
+		.release = holding_free,
+		.release_arg = h,
+		.model = h->model,
+		.ledger = ledger_write,
+		.ledger_arg = &h->ledger,
+	};
+	return transfer_start(s->r->transfers, &options, err);
+}
+
+/* All disks are here. */
+static int exported(struct step *s, struct error **err)
+{
+	AUTO_FREE char *directory = step_directory(s);
+	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
+
+	if (!model || list_disks(s, model, err) < 0)
+		return err && *err ? -1 : error_set(err, ERROR_TRANSIENT, "DisksMissing", "the disks in %s were not found", directory ? directory : "");
+	for (size_t i = 0; i < model->disk_count; i++) {
+		struct vmimport_disk *disk = &s->status->disks[i];
+		struct disk_result result;
+
+		if (!journal_find(directory, i, &model->disks[i], &result))
+			return error_set(err, ERROR_TRANSIENT, "DisksMissing", "disk %zu in %s was not found", i, directory);
+		disk->bytes_transferred = disk->bytes_total = (int64_t)result.capacity;
+		free(disk->digest);
+		disk->digest = strdup(result.digest);
+	}
+	set(s, "VMExported", "True", "Exported", "all disks were fetched");
+	step_progress(s, TRANSFER_PERCENT);
+	step_go(s, STATE_DISKS_EXPORTED, "DisksExported", "All %zu disks were fetched", model->disk_count);
+	attempts_reset(s->r->attempts, s->key);
+	return 0;
+}
+
+static int export_failed(struct step *s, struct error *failed, struct error **err)
+{
+	unsigned tries = attempts_add(s->r->attempts, s->key);
+
+	if (failed->class == ERROR_CANCELLED && cancel_requested(s->r->cancel))
+		return error_move(err, failed);
+	if (failed->class == ERROR_TRANSIENT && tries < EXPORT_TRIES) {
+		error_wrap(&failed, "the export failed (try %u of %u) and is tried again", tries, EXPORT_TRIES);
+		return error_move(err, failed);
+	}
+	set(s, "VMExportFailed", "True", failed->reason, failed->message);
+	step_fail(s, STATE_FAILED, failed->reason, "The export failed: %s", failed->message);
+	attempts_reset(s->r->attempts, s->key);
+	error_free(failed);
+	return 0;
+}
+
+static int begin(struct step *s, struct error **err)
+{
+	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
+	AUTO_FREE char *directory = step_directory(s);
+	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
+	AUTO_SESSION struct session *session = NULL;
+	int off;
+
+	/* Fetched by a process that is no more: the source is not needed. */
+	if (model && journal_complete(directory, model))
+		return exported(s, err);
+	vm_model_free(move_ptr(model));
+	if (step_session(s, &session, err) < 0)
+		return -1;
+	/* A lease that a killed process left would hold the machine. */
+	if (ledger_clean(s, err) < 0)
+		return -1;
+	struct source *source = session_source(session);
+	model = source->ops->describe(source, &name, s->r->cancel, err);
+	if (!model)
+		return -1;
+	off = stop_machine(s, source, model, err);
+	if (off <= 0)
+		return off;
+	if (list_disks(s, model, err) < 0)
+		return -1;
+	step_say(s, "Exporting %zu disks of %s", model->disk_count, model->name);
+	return start_transfer(s, session, &model, err);
+}
+
+int step_source_ready(struct step *s, struct error **err)
+{
+	struct transfer_status t;
+	int result = 0;
+
+	transfer_status(s->r->transfers, s->key, &t);
+	switch (t.state) {
+	case TRANSFER_NONE:
+		result = begin(s, err);
+		if (result < 0 && err && *err && (*err)->class != ERROR_CONFLICT)
+			result = export_failed(s, move_ptr(*err), err);
+		break;
+	case TRANSFER_RUNNING:
+		show_transfer(s, &t);
+		break;
+	case TRANSFER_DONE:
+		show_transfer(s, &t);
+		result = exported(s, err);
+		if (result == 0)
+			transfer_end(s->r->transfers, s->key);
+		break;
+	case TRANSFER_FAILED:
+		show_transfer(s, &t);
+		transfer_end(s->r->transfers, s->key);
+		result = export_failed(s, move_ptr(t.error), err);
+		break;
+	}
+	transfer_status_clear(&t);
+	return result;
+}

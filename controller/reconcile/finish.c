@@ -1,0 +1,138 @@
+/* The ends of an import: done, failed, deleted. */
+#include <string.h>
+
+#include "api/conditions.h"
+#include "api/resources.h"
+#include "base/clock.h"
+#include "reconcile/context.h"
+#include "transfer/journal.h"
+
+/* How often the source is asked to undo things before a deletion goes on without. */
+#define DELETE_TRIES 8
+
+static int remove_disks(struct step *s, struct error **err)
+{
+	AUTO_FREE char *directory = step_directory(s);
+
+	if (s->r->options.keep_disks || !directory)
+		return 0;
+	return journal_remove(directory, err);
+}
+
+/* Final states are cleaned up once: the Ready condition of this generation tells that it was done. */
+static bool settled(const struct step *s, const char *type)
+{
+	return condition_is_true(s->status->conditions, s->status->condition_count, type) && !s->status->ledger_count;
+}
+
+int step_running(struct step *s, struct error **err)
+{
+	struct target *target = s->r->options.target;
+	struct target_import import = step_target_import(s);
+
+	if (settled(s, "Ready"))
+		return 0;
+	transfer_end(s->r->transfers, s->key);
+	if (target->ops->release(target, &import, err) < 0)
+		return error_wrap(err, "cannot release the images");
+	if (ledger_clean(s, err) < 0 || remove_disks(s, err) < 0)
+		return -1;
+	ledger_drop(s->status, LEDGER_POWER);
+	condition_set(&s->status->conditions, &s->status->condition_count, "Ready", "True", "Imported", s->status->message, false);
+	return 0;
+}
+
+/* spec.sourceRecovery: what we powered off is started again when nothing was imported. */
+static int recover_source(struct step *s, struct error **err)
+{
+	const char *policy = s->import->spec.source_recovery;
+	AUTO_SESSION struct session *session = NULL;
+	AUTO_VM_MODEL struct vm_model *model = NULL;
+
+	if (!ledger_has(s->status, LEDGER_POWER))
+		return 0;
+	if (policy && !strcmp(policy, "PowerOn")) {
+		struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
+
+		if (step_session(s, &session, err) < 0)
+			return -1;
+		struct source *source = session_source(session);
+		model = source->ops->describe(source, &name, s->r->cancel, err);
+		if (!model || (model->power != VM_POWER_ON && source->ops->power_on(source, model, s->r->cancel, err) < 0))
+			return error_wrap(err, "cannot start %s again at the source", name.name);
+	}
+	ledger_drop(s->status, LEDGER_POWER);
+	return 0;
+}
+
+int step_failed(struct step *s, struct error **err)
+{
+	if (settled(s, "Stalled"))
+		return 0;
+	transfer_end(s->r->transfers, s->key);
+	if (ledger_clean(s, err) < 0 || recover_source(s, err) < 0 || remove_disks(s, err) < 0)
+		return -1;
+	if (!s->status->completion_time) {
+		char now[CLOCK_RFC3339_SIZE];
+
+		clock_rfc3339(now);
+		s->status->completion_time = strdup(now);
+	}
+	condition_set(&s->status->conditions, &s->status->condition_count, "Stalled", "True", "ImportFailed", s->status->message, false);
+	return 0;
+}
+
+/* Claims were made but no machine that owns them: nobody would ever remove them. */
+static int remove_claims(struct step *s, struct error **err)
+{
+	const char *state = s->status->import_status;
+
+	if (s->r->options.keep_disks || !state || strcmp(state, STATE_IMAGES_READY))
+		return 0;
+	AUTO_ERROR struct error *failed = NULL;
+	AUTO_JSON json_t *vm = store_get(s->r->options.store, &api_vms, s->ns, s->status->imported_virtual_machine_name, &failed);
+	if (vm)
+		return 0;
+	if (failed->class != ERROR_NOT_FOUND)
+		return error_move(err, move_ptr(failed));
+	for (size_t i = 0; i < s->status->disk_count; i++)
+		if (s->status->disks[i].image && *s->status->disks[i].image &&
+		    store_delete(s->r->options.store, &api_pvcs, s->ns, s->status->disks[i].image, NULL, err) < 0)
+			return -1;
+	return 0;
+}
+
+int step_deleted(struct step *s, bool *gone, struct error **err)
+{
+	struct target *target = s->r->options.target;
+	struct target_import import = step_target_import(s);
+	const char *state = s->status->import_status;
+	AUTO_ERROR struct error *failed = NULL;
+	AUTO_FREE char *key = NULL;
+
+	transfer_end(s->r->transfers, s->key);
+	/* A machine that was created lives on with its disks: the images must not go with the import. */
+	if (state && (!strcmp(state, STATE_VM_CREATED) || !strcmp(state, STATE_RUNNING) || !strcmp(state, STATE_IMAGES_READY))) {
+		if (remove_claims(s, err) < 0)
+			return -1;
+		if (strcmp(state, STATE_IMAGES_READY) && target->ops->release(target, &import, err) < 0)
+			return -1;
+	}
+	if (remove_disks(s, err) < 0)
+		return -1;
+	if (asprintf(&key, "%s delete", s->key) < 0)
+		key = NULL;
+	if (ledger_clean(s, &failed) < 0) {
+		unsigned tries = key ? attempts_add(s->r->attempts, key) : 1;
+
+		/* A source that is gone for good must not hold the object for ever. */
+		if (failed->class == ERROR_TRANSIENT && tries < DELETE_TRIES && strcmp(failed->reason, "SecretNotFound"))
+			return error_move(err, move_ptr(failed));
+		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", failed->message);
+	}
+	if (key)
+		attempts_reset(s->r->attempts, key);
+	attempts_reset(s->r->attempts, s->key);
+	*gone = true;
+	return 0;
+}

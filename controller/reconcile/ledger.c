@@ -1,0 +1,111 @@
+#include <errno.h>
+#include <string.h>
+
+#include "api/resources.h"
+#include "base/clock.h"
+#include "reconcile/context.h"
+
+bool ledger_has(const struct vmimport_status *status, const char *kind)
+{
+	for (size_t i = 0; i < status->ledger_count; i++)
+		if (status->ledger[i].kind && !strcmp(status->ledger[i].kind, kind))
+			return true;
+	return false;
+}
+
+void ledger_add(struct vmimport_status *status, const char *kind, const char *id)
+{
+	struct vmimport_ledger_entry *list = realloc(status->ledger, (status->ledger_count + 1) * sizeof *list);
+	char now[CLOCK_RFC3339_SIZE];
+
+	if (!list)
+		return;
+	clock_rfc3339(now);
+	status->ledger = list;
+	list[status->ledger_count++] = (struct vmimport_ledger_entry){ strdup(kind), strdup(id), strdup(now) };
+}
+
+static void drop_at(struct vmimport_status *status, size_t i)
+{
+	free(status->ledger[i].kind);
+	free(status->ledger[i].id);
+	free(status->ledger[i].since);
+	status->ledger_count--;
+	memmove(&status->ledger[i], &status->ledger[i + 1], (status->ledger_count - i) * sizeof *status->ledger);
+}
+
+void ledger_drop(struct vmimport_status *status, const char *kind)
+{
+	for (size_t i = status->ledger_count; i-- > 0;)
+		if (status->ledger[i].kind && !strcmp(status->ledger[i].kind, kind))
+			drop_at(status, i);
+}
+
+/* The ledger with the entry put in or taken out: a new array. */
+static json_t *changed(const json_t *old, bool made, const char *kind, const char *id)
+{
+	json_t *list = json_array(), *entry;
+	char now[CLOCK_RFC3339_SIZE];
+	size_t i;
+
+	json_array_foreach (old, i, entry) {
+		const char *k = json_string_value(json_object_get(entry, "kind")), *d = json_string_value(json_object_get(entry, "id"));
+
+		if (!k || !d || strcmp(k, kind) || strcmp(d, id))
+			json_array_append(list, entry);
+	}
+	clock_rfc3339(now);
+	if (made)
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "kind", kind, "id", id, "since", now));
+	return list;
+}
+
+int ledger_write(void *arg, bool made, const char *kind, const char *id, struct error **err)
+{
+	struct ledger_writer *w = arg;
+
+	for (unsigned attempt = 0;; attempt++) {
+		AUTO_ERROR struct error *failed = NULL;
+		AUTO_JSON json_t *object = store_get(w->store, &api_vmimports, w->ns, w->name, &failed), *patch = NULL, *done = NULL;
+		const char *uid = json_path_string(object, "metadata.uid");
+
+		if (object && (!uid || strcmp(uid, w->uid)))
+			return error_set(err, ERROR_CANCELLED, "ImportGone", "the import %s/%s was deleted", w->ns, w->name);
+		if (object) {
+			patch = json_pack("{s:{s:O}, s:{s:o}}", "metadata", "resourceVersion", json_path(object, "metadata.resourceVersion"), "status",
+					  "sourceLedger", changed(json_path(object, "status.sourceLedger"), made, kind, id));
+			done = patch ? store_patch(w->store, &api_vmimports, w->ns, w->name, "status", patch, &failed) : NULL;
+		}
+		if (done)
+			return 0;
+		if (!failed)
+			return error_set_errno(err, ENOMEM, "cannot write the source ledger");
+		if (failed->class == ERROR_CONFLICT && attempt < 10)
+			continue;
+		error_wrap(&failed, "cannot write status.sourceLedger of %s/%s", w->ns, w->name);
+		return error_move(err, move_ptr(failed));
+	}
+}
+
+int ledger_clean(struct step *s, struct error **err)
+{
+	AUTO_SESSION struct session *session = NULL;
+
+	for (size_t i = s->status->ledger_count; i-- > 0;) {
+		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
+
+		if (!entry->kind || !entry->id) {
+			drop_at(s->status, i);
+			continue;
+		}
+		if (!strcmp(entry->kind, LEDGER_POWER))
+			continue;
+		if (!session && step_session(s, &session, err) < 0)
+			return error_wrap(err, "cannot undo %s %s at the source", entry->kind, entry->id);
+		struct source *source = session_source(session);
+		if (source->ops->cleanup(source, entry->kind, entry->id, s->r->cancel, err) < 0)
+			return error_wrap(err, "cannot undo %s %s at the source", entry->kind, entry->id);
+		drop_at(s->status, i);
+	}
+	return 0;
+}

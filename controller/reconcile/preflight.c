@@ -1,0 +1,193 @@
+/* The first two states: is everything there that the import needs, and under what name will the machine live. */
+#include <errno.h>
+#include <string.h>
+
+#include "api/names.h"
+#include "api/resources.h"
+#include "reconcile/context.h"
+
+/* The problems as one text: "a; b; c". Owned by the caller. */
+static char *join(const json_t *problems)
+{
+	struct buffer text;
+	const json_t *problem;
+	size_t i;
+
+	buffer_init(&text, 16 * 1024);
+	json_array_foreach (problems, i, problem) {
+		if (i && buffer_add_string(&text, "; ") < 0)
+			break;
+		if (buffer_add_string(&text, json_string_value(problem)) < 0)
+			break;
+	}
+	text.failed = false; /* what fits is told */
+	return buffer_steal(&text);
+}
+
+static void complain(json_t *problems, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void complain(json_t *problems, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
+		json_array_append_new(problems, json_string(text));
+	free(text);
+}
+
+static void check_spec(const struct step *s, json_t *problems)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+	const struct api_object_ref *ref = &spec->source_cluster;
+
+	if (!ref->kind || !api_source_resource(ref->kind))
+		complain(problems, "spec.sourceCluster.kind is \"%s\"; it must be VmwareSource, OpenstackSource, OvaSource or KVMSource",
+			 ref->kind ? ref->kind : "");
+	else if (!source_ops_of(ref->kind))
+		complain(problems, "spec.sourceCluster.kind %s is not supported by this version", ref->kind);
+	if (ref->api_version && *ref->api_version && strcmp(ref->api_version, API_GROUP_VERSION))
+		complain(problems, "spec.sourceCluster.apiVersion is \"%s\"; it must be %s", ref->api_version, API_GROUP_VERSION);
+	if (!ref->name || !*ref->name)
+		complain(problems, "spec.sourceCluster.name is empty; name the source");
+	if (!spec->virtual_machine_name || !*spec->virtual_machine_name)
+		complain(problems, "spec.virtualMachineName is empty; name the virtual machine at the source");
+	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name && !name_is_dns1123_label(spec->target_virtual_machine_name))
+		complain(problems, "spec.targetVirtualMachineName \"%s\" is no DNS-1123 label (lower-case letters, digits and '-', at most 63 characters)",
+			 spec->target_virtual_machine_name);
+	if (spec->transfer.mode && *spec->transfer.mode && strcmp(spec->transfer.mode, "Controller"))
+		complain(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
+	if (spec->warm)
+		complain(problems, "spec.warm is not supported by this version; remove it");
+}
+
+/* True when the source says that it is ready; else the message tells what it waits for. */
+static bool source_ready(struct step *s)
+{
+	const struct api_object_ref *ref = &s->import->spec.source_cluster;
+	const struct resource *resource = api_source_resource(ref->kind);
+	const char *ns = ref->namespace_ && *ref->namespace_ ? ref->namespace_ : s->ns;
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_JSON json_t *source = store_get(s->r->options.store, resource, ns, ref->name, &err);
+	const char *status = json_path_string(source, "status.status"), *message = json_path_string(source, "status.message");
+
+	if (status && !strcmp(status, "clusterReady"))
+		return true;
+	if (!source && err && err->class == ERROR_NOT_FOUND)
+		step_say(s, "Waiting for the %s %s/%s, which does not exist; create it or correct spec.sourceCluster", resource->kind, ns, ref->name);
+	else if (!source)
+		step_say(s, "Waiting for the %s %s/%s: %s", resource->kind, ns, ref->name, error_message(err));
+	else if (!status)
+		step_say(s, "Waiting until the %s %s/%s is verified", resource->kind, ns, ref->name);
+	else
+		step_say(s, "Waiting for the %s %s/%s, which is not ready: %s", resource->kind, ns, ref->name,
+			 message ? message : "see its status");
+	s->reason = "SourceNotReady";
+	s->failed = status || !source; /* a source just created is no reason for an alarm */
+	s->again_ms = 30000;           /* its change wakes us sooner */
+	return false;
+}
+
+static char *target_name(const struct step *s)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+
+	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name)
+		return strdup(spec->target_virtual_machine_name);
+	return name_dns1123_label(spec->virtual_machine_name);
+}
+
+static int check_source(struct step *s, json_t *problems, struct vm_model **out, struct error **err)
+{
+	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
+	AUTO_SESSION struct session *session = NULL;
+	AUTO_ERROR struct error *failed = NULL;
+	AUTO_VM_MODEL struct vm_model *model = NULL;
+
+	if (step_session(s, &session, err) < 0)
+		return -1;
+	struct source *source = session_source(session);
+	model = source->ops->describe(source, &name, s->r->cancel, &failed);
+	if (!model) {
+		if (failed->class != ERROR_NOT_FOUND && failed->class != ERROR_PERMANENT)
+			return error_move(err, move_ptr(failed));
+		complain(problems, "%s", failed->message);
+		return 0;
+	}
+	if (!s->import->spec.skip_preflight_checks) {
+		if (source->ops->preflight(source, model, problems, s->r->cancel, err) < 0)
+			return -1;
+		if (model->power == VM_POWER_ON && !s->import->spec.force_power_off && !model->guest_tools)
+			complain(problems,
+				 "%s is running and VMware Tools do not run in it, so its guest cannot be asked to shut down; set "
+				 "spec.forcePowerOff: true, or shut it down yourself",
+				 model->path ? model->path : model->name);
+	}
+	*out = move_ptr(model);
+	return 0;
+}
+
+int step_new(struct step *s, struct error **err)
+{
+	AUTO_JSON json_t *problems = json_array();
+	AUTO_FREE char *text = NULL, *name = NULL, *directory = NULL;
+	AUTO_VM_MODEL struct vm_model *model = NULL;
+	AUTO_ERROR struct error *no_space = NULL;
+
+	if (!problems)
+		return error_set_errno(err, ENOMEM, "cannot check the import");
+	if (!s->status->start_time) {
+		char now[CLOCK_RFC3339_SIZE];
+
+		clock_rfc3339(now);
+		s->status->start_time = strdup(now);
+	}
+	check_spec(s, problems);
+	if (json_array_size(problems))
+		goto decide;
+	if (!source_ready(s))
+		return 0;
+	if (check_source(s, problems, &model, err) < 0)
+		return -1;
+	name = target_name(s);
+	struct target_import import = { .object = s->object, .import = s->import, .vm_name = name };
+	if (!name || s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
+		return -1;
+	directory = step_directory(s);
+	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, model, &no_space) < 0)
+		complain(problems, "%s", error_message(no_space));
+decide:
+	if (json_array_size(problems)) {
+		text = join(problems);
+		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
+	} else {
+		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed");
+	}
+	return 0;
+}
+
+int step_valid(struct step *s, struct error **err)
+{
+	AUTO_FREE char *name = target_name(s), *text = NULL;
+	AUTO_JSON json_t *problems = json_array();
+
+	if (!name || !problems)
+		return error_set_errno(err, ENOMEM, "cannot name the machine");
+	free(s->status->imported_virtual_machine_name);
+	s->status->imported_virtual_machine_name = move_ptr(name);
+	struct target_import import = step_target_import(s);
+	/* The name may have been taken since the first check. */
+	if (s->r->options.target->ops->preflight(s->r->options.target, &import, NULL, problems, err) < 0)
+		return -1;
+	if (json_array_size(problems)) {
+		text = join(problems);
+		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
+	} else {
+		step_go(s, STATE_SOURCE_READY, "SourceReady", "The virtual machine will be named %s; its shutdown and export come next",
+			s->status->imported_virtual_machine_name);
+	}
+	return 0;
+}

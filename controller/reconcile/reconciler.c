@@ -1,0 +1,249 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/resources.h"
+#include "base/log.h"
+#include "reconcile/context.h"
+
+#define SESSION_IDLE_MS 5000
+#define REAP_KEY "reap"
+
+static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
+								       &api_kvm_sources };
+
+/* A key is PLURAL/NAMESPACE/NAME. */
+static void add(struct reconciler *r, const char *plural, const char *ns, const char *name)
+{
+	AUTO_FREE char *key = NULL;
+
+	if (!ns || !name)
+		return;
+	if (asprintf(&key, "%s/%s/%s", plural, ns, name) < 0) {
+		key = NULL;
+		return;
+	}
+	queue_add(r->queue, key);
+}
+
+static void on_import(void *arg, enum store_event event, const json_t *old, const json_t *object)
+{
+	(void)event;
+	(void)old;
+	add(arg, api_vmimports.plural, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"));
+}
+
+static bool names_source(const json_t *import, const char *kind, const char *ns, const char *name)
+{
+	const char *k = json_path_string(import, "spec.sourceCluster.kind"), *n = json_path_string(import, "spec.sourceCluster.name");
+	const char *s = json_path_string(import, "spec.sourceCluster.namespace");
+
+	if (!s || !*s)
+		s = json_path_string(import, "metadata.namespace");
+	return k && n && s && !strcasecmp(k, kind) && !strcmp(n, name) && !strcmp(s, ns);
+}
+
+/* A source that changed is verified; imports that wait for it are woken when its status moved. */
+static void on_source(void *arg, enum store_event event, const json_t *old, const json_t *object)
+{
+	struct reconciler *r = arg;
+	const char *ns = json_path_string(object, "metadata.namespace"), *name = json_path_string(object, "metadata.name");
+	const char *kind = json_path_string(object, "kind");
+	const struct resource *resource = api_source_resource(kind);
+	bool spec_changed = event == STORE_ADDED || !json_equal(json_object_get(old, "spec"), json_object_get(object, "spec"));
+	const char *was = json_path_string(old, "status.status"), *is = json_path_string(object, "status.status");
+
+	if (!resource || !ns || !name)
+		return;
+	if (event != STORE_DELETED && spec_changed)
+		add(r, resource->plural, ns, name);
+	if (!r->imports || (event == STORE_MODIFIED && !strcmp(was ? was : "", is ? is : "")))
+		return;
+	AUTO_JSON json_t *imports = informer_list(r->imports, NULL);
+	const json_t *import;
+	size_t i;
+	json_array_foreach (imports, i, import)
+		if (!json_path_string(import, "status.importStatus") && names_source(import, kind, ns, name))
+			add(r, api_vmimports.plural, json_path_string(import, "metadata.namespace"), json_path_string(import, "metadata.name"));
+}
+
+/* An image wakes the import that owns it. */
+static void on_image(void *arg, enum store_event event, const json_t *old, const json_t *object)
+{
+	const json_t *owner;
+	size_t i;
+
+	(void)event;
+	(void)old;
+	json_array_foreach (json_path(object, "metadata.ownerReferences"), i, owner) {
+		const char *kind = json_path_string(owner, "kind");
+
+		if (kind && !strcmp(kind, api_vmimports.kind))
+			add(arg, api_vmimports.plural, json_path_string(object, "metadata.namespace"), json_path_string(owner, "name"));
+	}
+}
+
+/* A machine names its import in an annotation: it is no dependent of it. */
+static void on_machine(void *arg, enum store_event event, const json_t *old, const json_t *object)
+{
+	const char *import = json_string_value(json_object_get(json_path(object, "metadata.annotations"), API_ANNOTATION_IMPORT));
+	const char *slash = import ? strchr(import, '/') : NULL;
+	AUTO_FREE char *ns = NULL;
+
+	(void)event;
+	(void)old;
+	if (slash && (ns = strndup(import, (size_t)(slash - import))))
+		add(arg, api_vmimports.plural, ns, slash + 1);
+}
+
+static void on_transfer(void *arg, const char *key)
+{
+	struct reconciler *r = arg;
+
+	queue_add(r->queue, key);
+}
+
+static int dispatch(struct reconciler *r, const char *key, struct error **err)
+{
+	AUTO_FREE char *copy = strdup(key);
+	char *ns = copy ? strchr(copy, '/') : NULL, *name = ns ? strchr(ns + 1, '/') : NULL;
+
+	if (!strcmp(key, REAP_KEY)) {
+		sessions_reap(r->sessions, SESSION_IDLE_MS);
+		queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS / 2);
+		return 0;
+	}
+	if (!name)
+		return error_set_errno(err, ENOMEM, "cannot read the key %s", key);
+	*ns++ = 0;
+	*name++ = 0;
+	if (!strcmp(copy, api_vmimports.plural))
+		return reconcile_vmimport(r, key, ns, name, err);
+	return reconcile_source(r, key, copy, ns, name, err);
+}
+
+static void *work(void *arg)
+{
+	struct reconciler *r = arg;
+	char *key;
+
+	while ((key = queue_get(r->queue))) {
+		AUTO_ERROR struct error *err = NULL;
+		const char *object = strchr(key, '/');
+
+		log_set_object(object ? object + 1 : NULL);
+		r->reconciles++;
+		if (dispatch(r, key, &err) == 0) {
+			queue_forget(r->queue, key);
+		} else if (err && err->class == ERROR_CONFLICT) {
+			queue_add_limited(r->queue, key); /* the cache is behind: its next event may come sooner */
+		} else if (!cancel_requested(r->cancel)) {
+			unsigned ms = queue_add_limited(r->queue, key);
+			char delay[16];
+
+			r->reconcile_errors++;
+			snprintf(delay, sizeof delay, "%u", ms);
+			log_write(LOG_WARNING, "will try again", "error", error_message(err), "class",
+				  err ? error_class_name(err->class) : "", "delay_ms", delay, NULL);
+		}
+		log_set_object(NULL);
+		queue_done(r->queue, key);
+		free(key);
+	}
+	return NULL;
+}
+
+bool reconciler_synced(const struct reconciler *r)
+{
+	/* Targets' kinds may be served later (or never, on another cluster): only ours count. */
+	return informer_synced(r->imports) && informer_synced(r->sources[0]);
+}
+
+static int watch(struct reconciler *r, struct error **err)
+{
+	struct store *store = r->options.store;
+
+	r->imports = store_watch(store, &api_vmimports, NULL, NULL, on_import, r, err);
+	if (!r->imports)
+		return -1;
+	for (size_t i = 0; i < SOURCE_KINDS; i++) {
+		r->sources[i] = store_watch(store, source_resources[i], NULL, NULL, on_source, r, err);
+		if (!r->sources[i])
+			return -1;
+	}
+	r->images = store_watch(store, &api_vmimages, NULL, API_LABEL_IMPORTED "=true", on_image, r, err);
+	r->machines = r->images ? store_watch(store, &api_vms, NULL, API_LABEL_IMPORTED "=true", on_machine, r, err) : NULL;
+	return r->machines ? 0 : -1;
+}
+
+struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err)
+{
+	struct reconciler *r = calloc(1, sizeof *r);
+	unsigned workers = options->workers ? options->workers : 4;
+
+	if (!r)
+		goto memory;
+	r->options = *options;
+	if (!r->options.progress_ms)
+		r->options.progress_ms = 3000;
+	if (!r->options.reverify_s)
+		r->options.reverify_s = 300;
+	r->scratch = strdup(options->scratch);
+	r->cancel = cancel_new(NULL);
+	r->queue = queue_new(500, 60000);
+	r->attempts = attempts_new();
+	r->sessions = r->cancel ? sessions_new(options->store, r->cancel) : NULL;
+	r->threads = calloc(workers, sizeof *r->threads);
+	if (!r->scratch || !r->queue || !r->attempts || !r->sessions || !r->threads)
+		goto memory;
+	struct transfer_options transfers = {
+		.max_streams = options->max_streams,
+		.notify_ms = r->options.progress_ms,
+		.notify = on_transfer,
+		.arg = r,
+	};
+	r->transfers = transfer_engine_new(&transfers, err);
+	if (!r->transfers || watch(r, err) < 0)
+		goto fail;
+	queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS);
+	for (; r->thread_count < workers; r->thread_count++) {
+		int failed = pthread_create(&r->threads[r->thread_count], NULL, work, r);
+
+		if (failed) {
+			error_set_errno(err, failed, "cannot start a reconcile worker");
+			goto fail;
+		}
+	}
+	return r;
+memory:
+	error_set_errno(err, ENOMEM, "cannot start the reconcilers");
+fail:
+	reconciler_stop(r);
+	return NULL;
+}
+
+void reconciler_stop(struct reconciler *r)
+{
+	if (!r)
+		return;
+	if (r->cancel)
+		cancel_request(r->cancel);
+	if (r->queue)
+		queue_stop(r->queue);
+	for (size_t i = 0; i < r->thread_count; i++)
+		pthread_join(r->threads[i], NULL);
+	transfer_engine_free(r->transfers);
+	/* The handlers use imports: the other caches end first. */
+	informer_free(r->machines);
+	informer_free(r->images);
+	for (size_t i = 0; i < SOURCE_KINDS; i++)
+		informer_free(r->sources[i]);
+	informer_free(r->imports);
+	sessions_free(r->sessions);
+	queue_free(r->queue);
+	attempts_free(r->attempts);
+	cancel_free(r->cancel);
+	free(r->threads);
+	free(r->scratch);
+	free(r);
+}

@@ -1,0 +1,50 @@
+/* The reconcilers: sources are verified, imports are walked from state to state. Same over any store and any target.
+ *
+ * A few worker threads take keys from the work queue. A step reads the world, does one small thing, and returns; the watch of the object
+ * it changed brings the key again. Everything a step makes is found again, so a step may be cut off at any instruction and run anew. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/cancel.h"
+#include "source/source.h"
+#include "store/event.h"
+#include "store/store.h"
+#include "target/target.h"
+#include "web/web.h"
+
+struct reconciler;
+
+struct reconciler_options {
+	struct store *store;   /* borrowed, as all of these */
+	struct target *target;
+	struct web *web;       /* NULL: images are not served (standalone) */
+	struct event_recorder *events;
+	const char *scratch;   /* with keep_disks: the output directory */
+	bool keep_disks;       /* standalone: disks go to <scratch>/<target name> and stay there */
+	unsigned workers;      /* 0: 4 */
+	unsigned max_streams;  /* disks that stream at once; 0: 16 */
+	unsigned progress_ms;  /* how often a running import's status is written; 0: 3,000 */
+	unsigned reverify_s;   /* how often a ready source is verified again; 0: 300 */
+};
+
+struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err);
+bool reconciler_synced(const struct reconciler *r); /* all caches have their first list */
+/* Stops the workers, cancels transfers (leases are aborted), logs out of all sources. Accepts NULL. */
+void reconciler_stop(struct reconciler *r);
+
+/* The text of /metrics; owned by the caller. */
+char *reconciler_metrics(struct reconciler *r);
+
+/* states of status.importStatus */
+#define STATE_VALID "virtualMachineImportValid"
+#define STATE_INVALID "virtualMachineImportInvalid"
+#define STATE_SOURCE_READY "sourceReady"
+#define STATE_DISKS_EXPORTED "disksExported"
+#define STATE_IMAGE_SUBMITTED "diskImageSubmitted"
+#define STATE_IMAGE_FAILED "diskImageFailed"
+#define STATE_IMAGES_READY "diskImagesReady"
+#define STATE_VM_CREATED "virtualMachineCreated"
+#define STATE_RUNNING "virtualMachineRunning"
+#define STATE_FAILED "VMMigrationFailed"

@@ -1,0 +1,259 @@
+#include "reconcile/session.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "api/resources.h"
+#include "api/types.h"
+#include "base/clock.h"
+
+struct session {
+	struct sessions *pool;
+	char *key;         /* kind/namespace/name */
+	char *fingerprint; /* of spec and Secret: another one needs another session */
+	struct source *source;
+	unsigned users;    /* guarded by the pool's lock */
+	bool stale;        /* replaced by a newer one: ends with its last user */
+	uint64_t last_used;
+	struct session *next;
+};
+
+struct sessions {
+	struct store *store;
+	struct cancel *cancel;
+	pthread_mutex_t lock;   /* guards list and the users; not held while a session is opened or closed */
+	pthread_mutex_t opening; /* one login at a time, so that a source gets one session; taken before lock */
+	struct session *list;
+};
+
+struct sessions *sessions_new(struct store *store, struct cancel *cancel)
+{
+	struct sessions *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return NULL;
+	p->store = store;
+	p->cancel = cancel;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_mutex_init(&p->opening, NULL);
+	return p;
+}
+
+static void session_close(struct session *s)
+{
+	if (!s)
+		return;
+	if (s->source)
+		s->source->ops->close(s->source);
+	free(s->key);
+	free(s->fingerprint);
+	free(s);
+}
+
+DEFINE_CLEANUP(struct session, session_close_p, session_close)
+
+void sessions_free(struct sessions *p)
+{
+	if (!p)
+		return;
+	while (p->list) {
+		struct session *s = p->list;
+
+		p->list = s->next;
+		session_close(s);
+	}
+	pthread_mutex_destroy(&p->lock);
+	pthread_mutex_destroy(&p->opening);
+	free(p);
+}
+
+/* Base64 of a Secret's value -> a JSON string; NULL when it is no base64 or no UTF-8 text. */
+static json_t *decode(const char *text)
+{
+	size_t len = strlen(text), pad = 0;
+	AUTO_FREE unsigned char *bytes = malloc(len + 1);
+	int n;
+
+	if (!bytes || len > 1 << 20)
+		return NULL;
+	n = EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)len);
+	while (len > pad && pad < 2 && text[len - 1 - pad] == '=')
+		pad++;
+	return n < (int)pad ? NULL : json_stringn((const char *)bytes, (size_t)n - pad);
+}
+
+/* The data of the source's Secret, decoded; JSON null in *out when the source names none. */
+static int read_secret(struct sessions *p, const json_t *object, json_t **out, struct error **err)
+{
+	const char *ns = json_path_string(object, "spec.credentials.namespace"), *name = json_path_string(object, "spec.credentials.name");
+	AUTO_JSON json_t *secret = NULL, *data = json_object();
+	const char *key;
+	json_t *value;
+
+	if (!ns || !*ns)
+		ns = json_path_string(object, "metadata.namespace");
+	if (!name || !*name) {
+		*out = NULL;
+		return 0;
+	}
+	secret = store_get(p->store, &api_secrets, ns, name, err);
+	if (!secret) {
+		if (err && *err && (*err)->class == ERROR_NOT_FOUND)
+			return error_set(err, ERROR_TRANSIENT, "SecretNotFound",
+					 "spec.credentials names the Secret %s/%s, which does not exist; create it or correct the reference", ns, name);
+		return error_wrap(err, "cannot read the Secret %s/%s", ns, name);
+	}
+	json_object_foreach (json_object_get(secret, "data"), key, value) {
+		json_t *text = json_is_string(value) ? decode(json_string_value(value)) : NULL;
+
+		if (!text)
+			return error_set(err, ERROR_PERMANENT, "SecretInvalid", "key \"%s\" of the Secret %s/%s is no text", key, ns, name);
+		json_object_set_new(data, key, text);
+	}
+	*out = move_ptr(data);
+	return 0;
+}
+
+static char *hex_sha256(const char *text)
+{
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	char *hex;
+
+	if (!EVP_Digest(text, strlen(text), sum, &len, EVP_sha256(), NULL) || !(hex = malloc(2 * (size_t)len + 1)))
+		return NULL;
+	for (unsigned i = 0; i < len; i++)
+		sprintf(hex + 2 * (size_t)i, "%02x", sum[i]);
+	return hex;
+}
+
+static char *fingerprint_of(const json_t *object, json_t *secret)
+{
+	AUTO_JSON json_t *all = json_pack("[O?, O?]", json_object_get(object, "spec"), secret);
+	AUTO_FREE char *text = all ? json_dumps(all, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+
+	return text ? hex_sha256(text) : NULL;
+}
+
+/* The open session of this key and fingerprint with one more user. Others of the key become stale. */
+static struct session *find(struct sessions *p, const char *key, const char *fingerprint)
+{
+	struct session *found = NULL;
+
+	LOCK_GUARD(&p->lock);
+	for (struct session *s = p->list; s; s = s->next) {
+		if (strcmp(s->key, key))
+			continue;
+		if (!strcmp(s->fingerprint, fingerprint) && !s->stale) {
+			s->users++;
+			found = s;
+		} else {
+			s->stale = true;
+		}
+	}
+	return found;
+}
+
+int session_get(struct sessions *p, const json_t *object, struct session **out, struct error **err)
+{
+	const char *kind = json_path_string(object, "kind"), *ns = json_path_string(object, "metadata.namespace");
+	const char *name = json_path_string(object, "metadata.name");
+	const struct source_ops *ops = source_ops_of(kind);
+	CLEANUP(session_close_p) struct session *s = NULL;
+	AUTO_JSON json_t *secret = NULL;
+	AUTO_FREE char *key = NULL, *fingerprint = NULL;
+
+	if (!ops)
+		return error_set(err, ERROR_PERMANENT, "SourceKindUnsupported", "this version cannot import from a %s", kind ? kind : "source without a kind");
+	if (read_secret(p, object, &secret, err) < 0)
+		return -1;
+	if (asprintf(&key, "%s/%s/%s", kind, ns, name) < 0) {
+		key = NULL;
+		return error_set_errno(err, ENOMEM, "cannot open a session");
+	}
+	fingerprint = fingerprint_of(object, secret);
+	if (!fingerprint)
+		return error_set_errno(err, ENOMEM, "cannot open a session");
+	LOCK_GUARD(&p->opening);
+	struct session *open = find(p, key, fingerprint);
+	if (open) {
+		*out = open;
+		return 0;
+	}
+	s = calloc(1, sizeof *s);
+	if (!s)
+		return error_set_errno(err, ENOMEM, "cannot open a session");
+	s->pool = p;
+	s->source = ops->open(object, secret, p->cancel, err);
+	if (!s->source)
+		return -1;
+	s->key = move_ptr(key);
+	s->fingerprint = move_ptr(fingerprint);
+	s->users = 1;
+	s->last_used = clock_monotonic_ms();
+	LOCK_GUARD(&p->lock);
+	s->next = p->list;
+	p->list = s;
+	*out = move_ptr(s);
+	return 0;
+}
+
+struct source *session_source(const struct session *s)
+{
+	return s->source;
+}
+
+struct session *session_ref(struct session *s)
+{
+	LOCK_GUARD(&s->pool->lock);
+	s->users++;
+	return s;
+}
+
+void session_put(struct session *s)
+{
+	LOCK_GUARD(&s->pool->lock);
+	s->users--;
+	s->last_used = clock_monotonic_ms();
+}
+
+size_t sessions_reap(struct sessions *p, unsigned idle_ms)
+{
+	struct session *dead = NULL;
+	size_t open = 0;
+	uint64_t now = clock_monotonic_ms();
+
+	pthread_mutex_lock(&p->lock);
+	for (struct session **at = &p->list; *at;) {
+		struct session *s = *at;
+
+		if (!s->users && (s->stale || now - s->last_used >= idle_ms)) {
+			*at = s->next;
+			s->next = dead;
+			dead = s;
+		} else {
+			open++;
+			at = &s->next;
+		}
+	}
+	pthread_mutex_unlock(&p->lock);
+	while (dead) {
+		struct session *s = dead;
+
+		dead = s->next;
+		session_close(s);
+	}
+	return open;
+}
+
+size_t sessions_count(struct sessions *p)
+{
+	size_t n = 0;
+
+	LOCK_GUARD(&p->lock);
+	for (struct session *s = p->list; s; s = s->next)
+		n++;
+	return n;
+}

@@ -1,0 +1,103 @@
+/* Sources: log in, look, say what is found; again when the object changes, and every few minutes. */
+#include <errno.h>
+#include <string.h>
+
+#include "api/conditions.h"
+#include "api/resources.h"
+#include "base/backoff.h"
+#include "base/log.h"
+#include "reconcile/context.h"
+
+static struct informer *informer_of(struct reconciler *r, const char *plural)
+{
+	for (size_t i = 0; i < SOURCE_KINDS; i++)
+		if (r->sources[i] && !strcmp(informer_resource(r->sources[i])->plural, plural))
+			return r->sources[i];
+	return NULL;
+}
+
+static int verify(struct reconciler *r, const json_t *object, struct error **err)
+{
+	AUTO_SESSION struct session *session = NULL;
+
+	if (session_get(r->sessions, object, &session, err) < 0)
+		return -1;
+	struct source *source = session_source(session);
+	return source->ops->verify(source, r->cancel, err);
+}
+
+static void set(struct source_status *st, const char *type, bool value, const char *reason, const char *message, bool times)
+{
+	condition_set(&st->conditions, &st->condition_count, type, value ? "True" : "False", reason, message, times);
+}
+
+static void describe(struct source_status *st, const struct error *failed, int64_t generation)
+{
+	const char *reason = failed ? failed->reason : "Verified", *message = failed ? failed->message : "";
+	bool permanent = failed && failed->class != ERROR_TRANSIENT;
+
+	free(st->status);
+	free(st->message);
+	st->status = strdup(failed ? "clusterNotReady" : "clusterReady");
+	st->message = strdup(failed ? message : "Verified");
+	set(st, "ClusterReady", !failed, reason, message, true);
+	set(st, "ClusterError", failed, reason, message, true);
+	set(st, "Ready", !failed, reason, failed ? message : "Verified", false);
+	set(st, "Reconciling", failed && !permanent, failed && !permanent ? "Retrying" : "Settled", failed && !permanent ? message : "", false);
+	set(st, "Stalled", permanent, permanent ? reason : "Settled", permanent ? message : "", false);
+	for (size_t i = 0; i < st->condition_count; i++)
+		st->conditions[i].observed_generation = generation;
+	st->observed_generation = generation;
+}
+
+static int patch(struct reconciler *r, const struct resource *resource, const json_t *object, const struct source_status *old,
+		 const struct source_status *new, struct error **err)
+{
+	AUTO_JSON json_t *from = json_encode(&api_source_status_type, old), *to = json_encode(&api_source_status_type, new);
+	AUTO_JSON json_t *diff = from && to ? json_merge_diff(from, to) : NULL;
+	AUTO_JSON json_t *body = NULL, *done = NULL;
+
+	if (!diff)
+		return error_set_errno(err, ENOMEM, "cannot write the status");
+	if (!json_object_size(diff))
+		return 0;
+	body = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(object, "metadata.resourceVersion"), "status", diff);
+	if (!body)
+		return error_set_errno(err, ENOMEM, "cannot write the status");
+	done = store_patch(r->options.store, resource, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"),
+			   "status", body, err);
+	return done ? 0 : -1;
+}
+
+static void free_status_p(struct source_status *status)
+{
+	json_type_free(&api_source_status_type, status);
+}
+
+int reconcile_source(struct reconciler *r, const char *key, const char *plural, const char *ns, const char *name, struct error **err)
+{
+	struct informer *informer = informer_of(r, plural);
+	AUTO_JSON json_t *object = informer ? informer_get(informer, ns, name) : NULL;
+	CLEANUP(free_status_p) struct source_status old = { 0 };
+	CLEANUP(free_status_p) struct source_status new = { 0 };
+	AUTO_ERROR struct error *failed = NULL;
+
+	if (!object || json_path(object, "metadata.deletionTimestamp"))
+		return 0;
+	if (json_decode(&api_source_status_type, json_object_get(object, "status"), &old, err) < 0 ||
+	    json_decode(&api_source_status_type, json_object_get(object, "status"), &new, err) < 0)
+		return error_wrap(err, "cannot read the object");
+	if (verify(r, object, &failed) < 0 && failed->class == ERROR_CANCELLED)
+		return error_move(err, move_ptr(failed));
+	describe(&new, failed, json_integer_value(json_path(object, "metadata.generation")));
+	if (patch(r, informer_resource(informer), object, &old, &new, err) < 0)
+		return -1;
+	if (strcmp(old.status ? old.status : "", new.status) || strcmp(old.message ? old.message : "", new.message)) {
+		event_record(r->options.events, object, failed ? "Warning" : "Normal", failed ? failed->reason : "ClusterReady", new.message);
+		log_write(failed ? LOG_WARNING : LOG_INFO, failed ? "source not ready" : "source ready", "message", new.message, NULL);
+	}
+	if (failed)
+		return error_move(err, move_ptr(failed)); /* again, with back-off: the endpoint or the Secret may be mended */
+	queue_add_after(r->queue, key, r->options.reverify_s * 1000 + backoff_random(r->options.reverify_s * 100));
+	return 0;
+}

@@ -1,0 +1,244 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "transfer/job.h"
+
+struct transfer_engine {
+	struct transfer_options options;
+	struct cancel *cancel;
+	struct slots *streams, *jobs;
+	struct disk_workers *workers;
+	pthread_mutex_t lock; /* guards list; not held while a job is joined */
+	struct job *list;
+};
+
+struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err)
+{
+	struct transfer_engine *e = calloc(1, sizeof *e);
+
+	if (!e) {
+		error_set_errno(err, ENOMEM, "cannot start the transfer engine");
+		return NULL;
+	}
+	e->options = *options;
+	if (!e->options.notify_ms)
+		e->options.notify_ms = 3000;
+	pthread_mutex_init(&e->lock, NULL);
+	e->cancel = cancel_new(NULL);
+	e->streams = slots_new(options->max_streams ? options->max_streams : 16);
+	e->jobs = slots_new(options->max_jobs ? options->max_jobs : 8);
+	if (!e->cancel || !e->streams || !e->jobs) {
+		error_set_errno(err, ENOMEM, "cannot start the transfer engine");
+		transfer_engine_free(e);
+		return NULL;
+	}
+	e->workers = disk_workers_new(0, err);
+	if (!e->workers) {
+		transfer_engine_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+/* Takes the job of this key, or with key NULL any, out of the list. */
+static struct job *take(struct transfer_engine *e, const char *key)
+{
+	LOCK_GUARD(&e->lock);
+	for (struct job **p = &e->list; *p; p = &(*p)->next) {
+		if (!key || !strcmp((*p)->key, key)) {
+			struct job *job = *p;
+
+			*p = job->next;
+			return job;
+		}
+	}
+	return NULL;
+}
+
+static void end(struct job *job)
+{
+	cancel_request(job->cancel);
+	pthread_join(job->thread, NULL);
+	job_free(job);
+}
+
+void transfer_engine_free(struct transfer_engine *e)
+{
+	struct job *job;
+
+	if (!e)
+		return;
+	if (e->cancel)
+		cancel_request(e->cancel); /* all at once, so that their ends overlap */
+	while ((job = take(e, NULL)))
+		end(job);
+	disk_workers_free(e->workers);
+	slots_free(e->streams);
+	slots_free(e->jobs);
+	cancel_free(e->cancel);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+/* The caller holds the lock. */
+static struct job *find(struct transfer_engine *e, const char *key)
+{
+	for (struct job *job = e->list; job; job = job->next)
+		if (!strcmp(job->key, key))
+			return job;
+	return NULL;
+}
+
+uint64_t transfer_space_needed(const struct vm_model *model)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < model->disk_count; i++) {
+		const struct vm_disk *disk = &model->disks[i];
+
+		if (__builtin_add_overflow(sum, disk->allocated ? disk->allocated : disk->capacity, &sum))
+			return UINT64_MAX;
+	}
+	return sum;
+}
+
+/* Bytes that running jobs still need. The caller holds the lock. */
+static uint64_t promised(struct transfer_engine *e)
+{
+	uint64_t sum = 0;
+
+	for (struct job *job = e->list; job; job = job->next)
+		if (__builtin_add_overflow(sum, job_missing_bytes(job), &sum))
+			return UINT64_MAX;
+	return sum;
+}
+
+static double gib(uint64_t bytes)
+{
+	return (double)bytes / (1024.0 * 1024 * 1024);
+}
+
+/* The file system of the directory or of the nearest one above it that exists. */
+static int file_system_of(const char *directory, struct statvfs *fs, struct error **err)
+{
+	AUTO_FREE char *path = strdup(directory);
+
+	while (path) {
+		char *slash;
+
+		if (statvfs(path, fs) == 0)
+			return 0;
+		slash = strrchr(path, '/');
+		if (errno != ENOENT || !slash)
+			break;
+		if (slash == path)
+			slash++;
+		if (!*slash)
+			break;
+		*slash = 0;
+	}
+	if (path && statvfs(".", fs) == 0 && *directory != '/')
+		return 0;
+	return error_set_errno(err, errno, "cannot tell the free space of %s", directory);
+}
+
+static int check_space(const char *directory, uint64_t need, uint64_t others, struct error **err)
+{
+	struct statvfs fs;
+	uint64_t free_bytes, wanted;
+
+	if (file_system_of(directory, &fs, err) < 0)
+		return -1;
+	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (__builtin_add_overflow(need, others, &wanted))
+		wanted = UINT64_MAX;
+	if (wanted <= free_bytes)
+		return 0;
+	return error_set_code(err, ERROR_TRANSIENT, "NoSpace", ENOSPC,
+			      "the scratch space %s has %.1f GiB free, but the disks need %.1f GiB (and %.1f GiB are promised to transfers that run): "
+			      "%.1f GiB are missing; enlarge the scratch volume or wait until other imports are done",
+			      directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes));
+}
+
+int transfer_check_space(struct transfer_engine *e, const char *directory, const struct vm_model *model, struct error **err)
+{
+	LOCK_GUARD(&e->lock);
+	return check_space(directory, transfer_space_needed(model), promised(e), err);
+}
+
+int transfer_start(struct transfer_engine *e, const struct transfer_job_options *options, struct error **err)
+{
+	struct job *job = NULL;
+	bool known;
+
+	{
+		LOCK_GUARD(&e->lock);
+		known = find(e, options->key) != NULL;
+		if (!known && (job = job_new(options, e->cancel, err))) {
+			job->streams = e->streams;
+			job->jobs = e->jobs;
+			job->workers = e->workers;
+			job->notify_ms = e->options.notify_ms;
+			job->notify = e->options.notify;
+			job->notify_arg = e->options.arg;
+			int failed = check_space(job->directory, job->need, promised(e), err);
+			if (!failed && (failed = pthread_create(&job->thread, NULL, job_run, job)))
+				failed = error_set_errno(err, failed, "cannot start the transfer");
+			if (!failed) {
+				job->next = e->list;
+				e->list = job;
+				return 0;
+			}
+		}
+	}
+	if (job)
+		job_free(job);
+	else if (options->release)
+		options->release(options->release_arg);
+	return known ? 0 : -1;
+}
+
+void transfer_status(struct transfer_engine *e, const char *key, struct transfer_status *out)
+{
+	LOCK_GUARD(&e->lock);
+	const struct job *job = find(e, key);
+
+	*out = (struct transfer_status){ .state = TRANSFER_NONE };
+	if (!job)
+		return;
+	/* ended is read first: what is read after it is final when it was set. */
+	out->state = !job->ended ? TRANSFER_RUNNING : job->error ? TRANSFER_FAILED : TRANSFER_DONE;
+	if (out->state == TRANSFER_FAILED)
+		error_set_code(&out->error, job->error->class, job->error->reason, job->error->code, "%s", job->error->message);
+	out->disks = calloc(job->disk_count + 1, sizeof *out->disks);
+	if (!out->disks)
+		return;
+	out->disk_count = job->disk_count;
+	for (size_t i = 0; i < job->disk_count; i++) {
+		struct transfer_disk_status *disk = &out->disks[i];
+
+		disk->total = job->disks[i].capacity;
+		disk->done = job->disks[i].done;
+		disk->transferred = job->disks[i].transferred;
+		if (disk->done) {
+			disk->data_bytes = job->disks[i].result.data_bytes;
+			memcpy(disk->digest, job->disks[i].result.digest, sizeof disk->digest);
+		}
+	}
+}
+
+void transfer_status_clear(struct transfer_status *status)
+{
+	free(status->disks);
+	error_free(status->error);
+	*status = (struct transfer_status){ 0 };
+}
+
+void transfer_end(struct transfer_engine *e, const char *key)
+{
+	struct job *job = take(e, key);
+
+	if (job)
+		end(job);
+}

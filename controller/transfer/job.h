@@ -1,0 +1,49 @@
+/* A job of the transfer engine: the disks of one virtual machine. Internal to transfer/. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "transfer/slots.h"
+#include "transfer/transfer.h"
+
+/* One disk of a job. counter and done are written by the disk's thread and read by others; result once done is set. */
+struct job_disk {
+	_Atomic uint64_t transferred; /* guest bytes passed */
+	_Atomic bool done;
+	uint64_t capacity;
+	struct disk_result result;
+};
+
+struct job {
+	char *key, *directory;
+	struct source *source;
+	void (*release)(void *arg);
+	void *release_arg;
+	const struct vm_model *model;
+	source_ledger ledger;
+	void *ledger_arg;
+
+	struct cancel *cancel;
+	struct job_disk *disks;
+	size_t disk_count;
+	uint64_t need;          /* bytes reserved on the file system */
+	atomic_bool ended;
+	struct error *error;    /* why it failed; read once ended is set */
+	pthread_t thread;
+	struct job *next;       /* guarded by the engine's lock */
+
+	/* What the engine shares with its jobs. */
+	struct slots *streams, *jobs;
+	struct disk_workers *workers;
+	unsigned notify_ms;
+	void (*notify)(void *arg, const char *key);
+	void *notify_arg;
+};
+
+/* A job for the options, disks that the journal records marked as done. NULL when memory is out (release is not called). */
+struct job *job_new(const struct transfer_job_options *options, struct cancel *parent, struct error **err);
+/* The job's thread. */
+void *job_run(void *job);
+void job_free(struct job *job); /* the thread has ended or never ran */
+uint64_t job_missing_bytes(const struct job *job); /* of need, what is not yet written */
