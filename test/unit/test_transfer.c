@@ -1,0 +1,370 @@
+// links: transfer disk source api json base PkgConfig::jansson
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "transfer/journal.h"
+#include "transfer/transfer.h"
+
+/* A source of raw disks whose misbehaviour a test chooses. Disk i is filled with the byte i + 1 where it is not zero. */
+struct fake {
+	struct source source;
+	atomic_uint begun, completed, aborted, released, streams, ended_jobs;
+	atomic_uint fail_streams;  /* so many streams break off in the middle, transiently */
+	atomic_bool permanent;     /* they fail for good */
+	atomic_bool hang;          /* streams wait for their cancellation */
+	struct source_disk disks[3];
+	struct source_export export;
+};
+
+static struct fake *fake_of(struct source_export *e)
+{
+	return (struct fake *)((char *)e - offsetof(struct fake, export));
+}
+
+static struct source_export *fake_begin(struct source *source, const struct vm_model *model, source_ledger ledger, void *arg,
+					struct cancel *cancel, struct error **err)
+{
+	struct fake *f = (struct fake *)source;
+
+	(void)cancel;
+	if (ledger && ledger(arg, true, "ExportLease", "lease-1", err) < 0)
+		return NULL;
+	f->begun++;
+	for (size_t i = 0; i < model->disk_count; i++)
+		f->disks[i] = (struct source_disk){ .id = model->disks[i].id, .format = "raw", .capacity = model->disks[i].capacity };
+	f->export = (struct source_export){ .ops = source->ops, .disks = f->disks, .disk_count = model->disk_count };
+	return &f->export;
+}
+
+static int fake_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
+{
+	struct fake *f = fake_of(e);
+	char piece[65536];
+	uint64_t left = f->disks[i].capacity;
+	bool fail = false;
+
+	f->streams++;
+	if (f->fail_streams) {
+		f->fail_streams--;
+		fail = true;
+	}
+	for (uint64_t at = 0; left; at += sizeof piece) {
+		size_t n = left < sizeof piece ? (size_t)left : sizeof piece;
+
+		/* every other piece is a hole */
+		memset(piece, at / sizeof piece % 2 ? 0 : (int)i + 1, sizeof piece);
+		if (sink(arg, piece, n, err) < 0)
+			return -1;
+		left -= n;
+		if (fail && left < f->disks[i].capacity / 2)
+			return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk") :
+					      error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
+		if (f->hang && cancel_wait(cancel, 20000))
+			return cancel_check(cancel, err);
+	}
+	return 0;
+}
+
+static void fake_progress(struct source_export *e, unsigned percent)
+{
+	(void)e;
+	assert_true(percent <= 100);
+}
+
+static int fake_end(struct source_export *e, bool ok, struct error **err)
+{
+	(void)err;
+	if (ok)
+		fake_of(e)->completed++;
+	else
+		fake_of(e)->aborted++;
+	return 0;
+}
+
+static const struct source_ops fake_ops = {
+	.kind = "Fake", .export_begin = fake_begin, .export_stream = fake_stream, .export_progress = fake_progress, .export_end = fake_end
+};
+
+static struct vm_disk disks[] = {
+	{ .id = (char *)"2000", .label = (char *)"Hard disk 1", .capacity = 3 * 1024 * 1024 + 512, .boot_order = 1 },
+	{ .id = (char *)"2001", .label = (char *)"Hard disk 2", .capacity = 1024 * 1024, .boot_order = 2 },
+	{ .id = (char *)"2002", .label = (char *)"Hard disk 3", .capacity = 512, .boot_order = 3 },
+};
+static struct vm_model model = { .name = (char *)"vm", .source_id = (char *)"vm-1", .vcpus = 1, .cores_per_socket = 1, .disks = disks, .disk_count = 3 };
+
+static void released(void *arg)
+{
+	((struct fake *)arg)->released++;
+}
+
+static void notified(void *arg, const char *key)
+{
+	assert_string_equal(key, "job");
+	(void)arg;
+}
+
+struct bench {
+	struct fake fake;
+	struct transfer_engine *engine;
+	char directory[64], below[80];
+};
+
+static void setup(struct bench *b)
+{
+	struct transfer_options options = { .notify = notified, .arg = b, .notify_ms = 20 };
+
+	memset(b, 0, sizeof *b);
+	b->fake.source.ops = &fake_ops;
+	strcpy(b->directory, "/tmp/test_transfer.XXXXXX");
+	assert_non_null(mkdtemp(b->directory));
+	snprintf(b->below, sizeof b->below, "%s/a/b", b->directory);
+	b->engine = transfer_engine_new(&options, NULL);
+	assert_non_null(b->engine);
+}
+
+static void teardown(struct bench *b)
+{
+	char parent[80];
+
+	transfer_engine_free(b->engine);
+	assert_int_equal(journal_remove(b->below, NULL), 0);
+	snprintf(parent, sizeof parent, "%s/a", b->directory);
+	rmdir(parent);
+	assert_int_equal(rmdir(b->directory), 0);
+}
+
+static int start(struct bench *b, source_ledger ledger, struct error **err)
+{
+	struct transfer_job_options options = { .key = "job",	  .directory = b->below, .source = &b->fake.source, .release = released,
+						.release_arg = &b->fake, .model = &model,	    .ledger = ledger };
+
+	return transfer_start(b->engine, &options, err);
+}
+
+static enum transfer_state wait_end(struct bench *b, struct transfer_status *status)
+{
+	for (int i = 0; i < 1000; i++) {
+		transfer_status(b->engine, "job", status);
+		if (status->state != TRANSFER_RUNNING)
+			return status->state;
+		transfer_status_clear(status);
+		cancel_wait(NULL, 10);
+	}
+	fail_msg("the job did not end");
+	return TRANSFER_NONE;
+}
+
+static void check_disk(struct bench *b, size_t i)
+{
+	char path[128], name[JOURNAL_DISK_NAME_SIZE];
+	unsigned char byte;
+	struct stat st;
+	int fd;
+
+	journal_disk_name(i, name);
+	snprintf(path, sizeof path, "%s/%s", b->below, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, disks[i].capacity);
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, i + 1);
+	if (disks[i].capacity > 65536) {
+		assert_int_equal(pread(fd, &byte, 1, 65536), 1);
+		assert_int_equal(byte, 0);
+	}
+	close(fd);
+}
+
+static void test_fetches_all_disks_once(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	transfer_status(b.engine, "job", &status);
+	assert_int_equal(status.state, TRANSFER_NONE);
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_int_equal(status.disk_count, 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(status.disks[i].done);
+		assert_int_equal(status.disks[i].transferred, disks[i].capacity);
+		assert_memory_equal(status.disks[i].digest, "vmid1:", 6);
+		check_disk(&b, i);
+	}
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.completed, 1);
+	assert_int_equal(b.fake.released, 1);
+	/* The next process finds the journal and fetches nothing. */
+	transfer_end(b.engine, "job");
+	assert_true(journal_complete(b.below, &model));
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.begun, 1);
+	assert_int_equal(b.fake.streams, 3);
+	assert_int_equal(b.fake.released, 2);
+	teardown(&b);
+}
+
+static void test_fetches_only_what_is_missing(void **state)
+{
+	struct transfer_status status;
+	char path[128];
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	/* A disk of another length is not the one that was recorded. */
+	snprintf(path, sizeof path, "%s/disk-1.raw", b.below);
+	assert_int_equal(truncate(path, 5), 0);
+	assert_false(journal_complete(b.below, &model));
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 4);
+	check_disk(&b, 1);
+	teardown(&b);
+}
+
+static void test_breaks_are_fetched_again(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.fail_streams = 2;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.begun, 1);
+	assert_int_equal(b.fake.streams, 5);
+	for (size_t i = 0; i < 3; i++)
+		check_disk(&b, i);
+	teardown(&b);
+}
+
+static void test_permanent_failure_aborts(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.fail_streams = 1;
+	b.fake.permanent = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	assert_int_equal(status.error->class, ERROR_PERMANENT);
+	assert_non_null(strstr(status.error->message, "Hard disk"));
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.aborted, 1);
+	assert_int_equal(b.fake.completed, 0);
+	assert_int_equal(b.fake.released, 1);
+	teardown(&b);
+}
+
+static void test_cancel_lets_go_at_once(void **state)
+{
+	uint64_t begun;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.hang = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	while (b.fake.streams < 3)
+		cancel_wait(NULL, 5);
+	begun = clock_monotonic_ms();
+	transfer_end(b.engine, "job");
+	assert_true(clock_monotonic_ms() - begun < 2000);
+	assert_int_equal(b.fake.aborted, 1);
+	assert_int_equal(b.fake.released, 1);
+	assert_false(journal_complete(b.below, &model));
+	teardown(&b);
+}
+
+static void test_engine_end_cancels_jobs(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.hang = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	while (!b.fake.streams)
+		cancel_wait(NULL, 5);
+	teardown(&b);
+	assert_int_equal(b.fake.aborted, 1);
+	assert_int_equal(b.fake.released, 1);
+}
+
+static int refuse(void *arg, bool made, const char *kind, const char *id, struct error **err)
+{
+	(void)arg;
+	(void)kind;
+	(void)id;
+	return made ? error_set(err, ERROR_CONFLICT, "Conflict", "not recorded") : 0;
+}
+
+static void test_nothing_is_made_that_is_not_recorded(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	assert_int_equal(start(&b, refuse, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.begun, 0);
+	teardown(&b);
+}
+
+static void test_no_space_is_told_before(void **state)
+{
+	struct vm_disk huge = { .id = (char *)"1", .capacity = UINT64_MAX / 2 };
+	struct vm_disk *small = model.disks;
+	AUTO_ERROR struct error *err = NULL;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	model.disks = &huge;
+	model.disk_count = 1;
+	assert_int_equal(start(&b, NULL, &err), -1);
+	model.disks = small;
+	model.disk_count = 3;
+	assert_string_equal(err->reason, "NoSpace");
+	assert_non_null(strstr(err->message, "are missing"));
+	assert_int_equal(b.fake.released, 1);
+	teardown(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fetches_all_disks_once),	    cmocka_unit_test(test_fetches_only_what_is_missing),
+		cmocka_unit_test(test_breaks_are_fetched_again),    cmocka_unit_test(test_permanent_failure_aborts),
+		cmocka_unit_test(test_cancel_lets_go_at_once),	    cmocka_unit_test(test_engine_end_cancels_jobs),
+		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded), cmocka_unit_test(test_no_space_is_told_before),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
