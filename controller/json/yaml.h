@@ -1,4 +1,5 @@
-/* YAML (libyaml) <-> JSON. YAML 1.2's core schema for plain scalars as Kubernetes reads them; anchors and aliases are bounded. */
+/* YAML (libyaml) <-> JSON. Plain scalars are read as kubectl reads them: the core schema and the booleans of YAML 1.1
+ * (yes, no, on, off). Anchors, aliases and merge keys are known; what they expand to is bounded. A key that is there twice is an error. */
 #pragma once
 
 #include <jansson.h>
