@@ -1,6 +1,5 @@
 #include "queue/queue.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
@@ -14,13 +13,14 @@
 struct entry {
 	struct entry *chain;        /* of its hash bucket */
 	struct entry *next;         /* in the line of ready keys */
-	uint64_t due;               /* when a delayed add ripens, 0: none */
+	uint64_t due;               /* when a delayed add ripens, 0: none; an add at once does not take it away */
 	struct backoff backoff;
 	bool ready, working, again; /* again: added while a worker has it */
 	char key[];
 };
 
-#define BUCKETS 4096 /* keys in the queue at a time are few; keys that wait for a far time may be thousands */
+#define BUCKETS 4096         /* keys in the queue at a time are few; keys that wait for a far time may be thousands */
+#define OUT_OF_MEMORY_MS 100 /* a worker tries again after so long */
 
 struct queue {
 	pthread_mutex_t lock;
@@ -117,7 +117,6 @@ static void drop_if_idle(struct queue *q, struct entry *e)
 
 static void make_ready(struct queue *q, struct entry *e)
 {
-	e->due = 0;
 	if (e->working) {
 		e->again = true;
 		return;
@@ -149,7 +148,7 @@ static void add_after(struct queue *q, struct entry *e, unsigned ms)
 		make_ready(q, e);
 		return;
 	}
-	if (e->ready || (e->due && e->due <= due))
+	if (e->due && e->due <= due)
 		return;
 	e->due = due;
 	if (due < q->next_due) {
@@ -201,45 +200,56 @@ static void ripen(struct queue *q)
 	q->next_due = UINT64_MAX;
 	for (size_t i = 0; i < BUCKETS; i++) {
 		for (struct entry *e = q->buckets[i]; e; e = e->chain) {
-			if (e->due && e->due <= now)
+			if (e->due && e->due <= now) {
+				e->due = 0;
 				make_ready(q, e);
-			else if (e->due && e->due < q->next_due)
+			} else if (e->due && e->due < q->next_due) {
 				q->next_due = e->due;
+			}
 		}
 	}
+}
+
+/* The caller holds the lock and there is a ready key. NULL when memory is out. */
+static char *take(struct queue *q)
+{
+	struct entry *e = q->first;
+	char *key = strdup(e->key);
+
+	if (!key)
+		return NULL;
+	q->first = e->next;
+	if (!q->first)
+		q->last = &q->first;
+	e->ready = false;
+	e->working = true;
+	q->ready--;
+	/* This worker was the one who would have woken for what is due next: another sleeper takes that over. */
+	if (q->first || q->next_due != UINT64_MAX)
+		pthread_cond_signal(&q->woken);
+	return key;
 }
 
 char *queue_get(struct queue *q)
 {
 	LOCK_GUARD(&q->lock);
-	for (;;) {
-		struct entry *e;
+	while (!q->stopped) {
+		uint64_t until_ms;
+		struct timespec until;
 		char *key;
 
-		if (q->stopped)
-			return NULL;
 		ripen(q);
-		e = q->first;
-		if (e) {
-			key = strdup(e->key);
-			if (!key)
-				return NULL;
-			q->first = e->next;
-			if (!q->first)
-				q->last = &q->first;
-			e->ready = false;
-			e->working = true;
-			q->ready--;
+		key = q->first ? take(q) : NULL;
+		if (key)
 			return key;
-		}
-		if (q->next_due == UINT64_MAX) {
+		until_ms = q->first ? clock_monotonic_ms() + OUT_OF_MEMORY_MS : q->next_due;
+		until = (struct timespec){ (time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000 };
+		if (until_ms == UINT64_MAX)
 			pthread_cond_wait(&q->woken, &q->lock);
-		} else {
-			struct timespec until = { (time_t)(q->next_due / 1000), (long)(q->next_due % 1000) * 1000000 };
-
+		else
 			pthread_cond_timedwait(&q->woken, &q->lock, &until);
-		}
 	}
+	return NULL;
 }
 
 void queue_done(struct queue *q, const char *key)
