@@ -1,6 +1,6 @@
 /* The fast path of a disk: bytes of a stream in, a sparse raw file out.
  *
- *   push() -> format decoder -> work units of 1 MiB of guest disk -> workers (inflate, find zeros, digest) -> pwrite
+ *   push() -> decoder -> units of 1 MiB of guest disk, in order -> workers (inflate, find zeros, write, digest)
  *
  * The input is never seeked and never stored; holes stay holes; the content's digest (disk/digest.h) is made on the way.
  * push blocks while the workers or the disk are behind (back-pressure), so memory is bounded for any disk size. */
@@ -25,7 +25,8 @@ struct disk_pipeline_options {
 	uint64_t capacity;          /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
 	struct disk_workers *workers;
 	struct cancel *cancel;      /* may be NULL */
-	_Atomic uint64_t *guest_bytes; /* counts the guest bytes decoded so far, for progress; may be NULL */
+	_Atomic uint64_t *guest_bytes; /* the position in the guest's disk, for progress; may be NULL */
+	bool no_sync;               /* finish does not wait for the storage: a power cut may lose the file */
 };
 
 struct disk_result {

@@ -1,0 +1,121 @@
+/* A streamed disk image -> a sparse raw file, with the engine of the daemon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cmd/cmd.h"
+#include "disk/pipeline.h"
+
+static const char help[] =
+	"Usage: vm-import-controller convert [OPTION]... IN OUT\n"
+	"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input.\n\n"
+	"      --format FORMAT   vmdk-stream or raw (default: by content)\n"
+	"      --sync            wait until the storage has everything\n"
+	"  -q, --quiet           no progress\n"
+	"  -h, --help\n\n"
+	"Prints the disk's capacity, how much of it is data, and the digest of its content (which is described in disk/digest.h).\n";
+
+static int usage_error(const char *what)
+{
+	fprintf(stderr, "vm-import-controller convert: %s\nvm-import-controller convert --help tells the options.\n", what);
+	return EXIT_USAGE;
+}
+
+static void show(uint64_t bytes, uint64_t *last)
+{
+	uint64_t now = clock_monotonic_ms();
+
+	if (now - *last < 250)
+		return;
+	*last = now;
+	fprintf(stderr, "\r%.2f GiB of the disk", (double)bytes / (1 << 30));
+}
+
+DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
+DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
+
+static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, struct error **err)
+{
+	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
+	CLEANUP(workers_free_p) struct disk_workers *workers = NULL;
+	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
+	size_t piece = 256 * 1024;
+	AUTO_FREE unsigned char *data = malloc(piece);
+	_Atomic uint64_t position = 0;
+	bool bar = !quiet && isatty(STDERR_FILENO);
+	uint64_t last = 0;
+	ssize_t n;
+
+	if (file < 0 || !data)
+		return error_set_errno(err, errno, "cannot open %s", in);
+	workers = disk_workers_new(0, err);
+	if (!workers)
+		return -1;
+	options->workers = workers;
+	options->guest_bytes = &position;
+	pipeline = disk_pipeline_new(options, err);
+	if (!pipeline)
+		return -1;
+	while ((n = read(file, data, piece)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set_errno(err, errno, "cannot read %s", in);
+		if (disk_pipeline_push(pipeline, data, (size_t)n, err) < 0)
+			return -1;
+		if (bar)
+			show(position, &last);
+	}
+	if (bar)
+		fputs("\r\033[2K", stderr);
+	return disk_pipeline_finish(pipeline, result, err);
+}
+
+int cmd_convert(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "format", required_argument, NULL, 'f' }, { "sync", no_argument, NULL, 's' }, { "quiet", no_argument, NULL, 'q' },
+		{ "help", no_argument, NULL, 'h' },	    { 0 },
+	};
+	struct disk_pipeline_options pipeline = { .no_sync = true };
+	AUTO_ERROR struct error *err = NULL;
+	struct disk_result result;
+	struct stat st;
+	bool quiet = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			pipeline.format = optarg;
+			break;
+		case 's':
+			pipeline.no_sync = false;
+			break;
+		case 'q':
+			quiet = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_DONE;
+		default:
+			return usage_error("the option is not understood");
+		}
+	}
+	if (argc - optind != 2)
+		return usage_error("name an input and an output");
+	pipeline.path = argv[optind + 1];
+	if (stat(pipeline.path, &st) == 0 && !S_ISREG(st.st_mode))
+		return usage_error("the output must be a file");
+	if (convert(argv[optind], &pipeline, quiet, &result, &err) < 0) {
+		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
+		return EXIT_FAILED;
+	}
+	printf("capacity %" PRIu64 "\ndata %" PRIu64 "\ndigest %s\n", result.capacity, result.data_bytes, result.digest);
+	return EXIT_DONE;
+}

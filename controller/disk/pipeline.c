@@ -1,0 +1,340 @@
+#include "disk/pipeline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "disk/bytes.h"
+#include "disk/decoder.h"
+#include "disk/unit.h"
+
+#define UNITS_MAX (DISK_WORKERS_MAX + 2)
+/* Writeback is started this often, and what lies so far behind leaves the page cache: a long copy must not push out everything else. */
+#define WINDOW (UINT64_C(32) << 20)
+#define KEEP_CACHED (UINT64_C(256) << 20)
+
+struct disk_pipeline {
+	struct disk_pipeline_options options;
+	char *path;
+	int fd;
+	struct decoder *decoder;
+	unsigned char start[4]; /* of the stream, until the format is known */
+	size_t start_len;
+
+	uint64_t capacity;
+	bool have_capacity;
+	uint64_t stream_bytes;
+
+	struct unit units[UNITS_MAX];
+	size_t unit_count;      /* of them in use at the most */
+	struct unit *spare;     /* linked by after; only the pushing thread's */
+	struct unit *current;   /* being filled */
+	struct unit *first, **last; /* submitted, in the disk's order; only the pushing thread's */
+
+	pthread_mutex_t lock;   /* guards the units' finished */
+	pthread_cond_t finished;
+
+	struct digest_tree tree;
+	uint64_t data_bytes;
+	uint64_t flushed;       /* of the file: up to where writeback was started */
+	struct error *error;    /* the first of a unit, in the disk's order */
+};
+
+static void unit_done(struct unit *u)
+{
+	struct disk_pipeline *p = u->owner;
+
+	LOCK_GUARD(&p->lock);
+	u->finished = true;
+	pthread_cond_signal(&p->finished);
+}
+
+/* Starts writeback of what was written up to `end`, and drops the cache of what lies far behind. */
+static void flush_behind(struct disk_pipeline *p, uint64_t end)
+{
+	if (end - p->flushed < WINDOW)
+		return;
+	sync_file_range(p->fd, (off_t)p->flushed, (off_t)(end - p->flushed), SYNC_FILE_RANGE_WRITE);
+	if (p->flushed > KEEP_CACHED)
+		posix_fadvise(p->fd, 0, (off_t)(p->flushed - KEEP_CACHED), POSIX_FADV_DONTNEED);
+	p->flushed = end;
+}
+
+/* Takes back the first submitted unit; waits for it when told to. False when there is none, or it is not finished. */
+static bool retire(struct disk_pipeline *p, bool wait)
+{
+	struct unit *u = p->first;
+
+	if (!u)
+		return false;
+	pthread_mutex_lock(&p->lock);
+	while (wait && !u->finished)
+		pthread_cond_wait(&p->finished, &p->lock);
+	bool finished = u->finished;
+	pthread_mutex_unlock(&p->lock);
+	if (!finished)
+		return false;
+	p->first = u->after;
+	if (!p->first)
+		p->last = &p->first;
+	if (u->error && !p->error)
+		p->error = move_ptr(u->error);
+	error_free(move_ptr(u->error));
+	if (!p->error) {
+		digest_tree_add(&p->tree, u->block, u->leaf);
+		p->data_bytes += u->written;
+		flush_behind(p, (u->block + 1) * DISK_DIGEST_BLOCK);
+	}
+	u->after = p->spare;
+	p->spare = u;
+	return true;
+}
+
+static int take_error(struct disk_pipeline *p, struct error **err)
+{
+	if (!p->error)
+		return 0;
+	error_set_code(err, p->error->class, p->error->reason, p->error->code, "%s", p->error->message);
+	return -1;
+}
+
+static void submit(struct disk_pipeline *p)
+{
+	struct unit *u = p->current;
+
+	if (!u)
+		return;
+	p->current = NULL;
+	u->after = NULL;
+	*p->last = u;
+	p->last = &u->after;
+	workers_submit(p->options.workers, u);
+}
+
+static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block)
+{
+	uint64_t left = p->capacity - block * DISK_DIGEST_BLOCK;
+	struct unit *u;
+
+	while (retire(p, false))
+		;
+	if (!p->spare && p->unit_count < workers_count(p->options.workers) + 2) {
+		u = &p->units[p->unit_count++];
+		u->owner = p;
+		u->done = unit_done;
+		u->fd = p->fd;
+		u->path = p->path;
+	} else {
+		if (!p->spare)
+			retire(p, true);
+		u = p->spare;
+		p->spare = u->after;
+	}
+	u->block = block;
+	/* A raw stream of unknown length ends with its last piece. */
+	u->len = p->have_capacity ? (left < DISK_DIGEST_BLOCK ? (uint32_t)left : DISK_DIGEST_BLOCK) : 0;
+	u->data_len = u->piece_count = 0;
+	u->written = 0;
+	u->finished = false;
+	return u;
+}
+
+static int append(struct unit *u, const void *data, size_t len, struct error **err)
+{
+	if (u->data_cap - u->data_len < len) {
+		size_t cap = u->data_cap ? u->data_cap : 256 * 1024;
+		unsigned char *grown;
+
+		while (cap - u->data_len < len)
+			cap *= 2;
+		if (cap > DISK_DIGEST_BLOCK && u->data_len + len <= DISK_DIGEST_BLOCK)
+			cap = DISK_DIGEST_BLOCK;
+		grown = realloc(u->data, cap);
+		if (!grown)
+			return error_set_errno(err, ENOMEM, "cannot keep a piece of the disk");
+		u->data = grown;
+		u->data_cap = cap;
+	}
+	memcpy(u->data + u->data_len, data, len);
+	u->data_len += len;
+	return 0;
+}
+
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+		    uint64_t stream_offset, struct error **err)
+{
+	struct disk_pipeline *p = arg;
+	uint64_t block = guest_offset / DISK_DIGEST_BLOCK;
+	uint32_t at = (uint32_t)(guest_offset % DISK_DIGEST_BLOCK);
+	struct unit *u = p->current;
+	struct piece *last;
+
+	if (u && u->block != block) {
+		submit(p);
+		u = NULL;
+	}
+	if (!u) {
+		if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
+			return -1;
+		u = p->current = fresh_unit(p, block);
+	}
+	last = u->piece_count ? &u->pieces[u->piece_count - 1] : NULL;
+	if (last && !compressed && !last->compressed && last->at + last->len == at) {
+		last->len += (uint32_t)guest_len;
+		last->stored += (uint32_t)stored;
+	} else {
+		if (u->piece_count == UNIT_PIECES)
+			return error_set(err, ERROR_PERMANENT, "InvalidStream", "too many pieces for one MiB of the disk");
+		u->pieces[u->piece_count++] = (struct piece){ .at = at,
+							      .len = (uint32_t)guest_len,
+							      .stored_at = (uint32_t)u->data_len,
+							      .stored = (uint32_t)stored,
+							      .stream_offset = stream_offset,
+							      .compressed = compressed };
+	}
+	if (!p->have_capacity)
+		u->len = at + (uint32_t)guest_len;
+	if (append(u, data, stored, err) < 0)
+		return -1;
+	if (p->options.guest_bytes)
+		*p->options.guest_bytes = guest_offset + guest_len;
+	return 0;
+}
+
+static int on_capacity(void *arg, uint64_t bytes, struct error **err)
+{
+	struct disk_pipeline *p = arg;
+
+	if (!bytes)
+		return 0;
+	if (p->options.capacity && p->options.capacity != bytes)
+		return error_set(err, ERROR_PERMANENT, "CapacityMismatch", "the stream is of a disk of %llu bytes, expected %llu",
+				 (unsigned long long)bytes, (unsigned long long)p->options.capacity);
+	p->capacity = bytes;
+	p->have_capacity = true;
+	if (ftruncate(p->fd, (off_t)bytes) < 0)
+		return error_set_errno(err, errno, "cannot make %s %llu bytes long", p->path, (unsigned long long)bytes);
+	return 0;
+}
+
+static int choose_decoder(struct disk_pipeline *p, const char *format, struct error **err)
+{
+	struct piece_sink sink = { .arg = p, .capacity = on_capacity, .piece = on_piece };
+
+	if (!strcmp(format, "vmdk-stream"))
+		p->decoder = vmdk_stream_decoder_new(&sink);
+	else if (!strcmp(format, "raw"))
+		p->decoder = raw_decoder_new(&sink, p->options.capacity);
+	else
+		return error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", format);
+	return p->decoder ? 0 : error_set_errno(err, ENOMEM, "cannot decode the disk");
+}
+
+struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)
+{
+	struct disk_pipeline *p = calloc(1, sizeof *p);
+
+	if (!p || !(p->path = strdup(options->path))) {
+		free(p);
+		error_set_errno(err, ENOMEM, "cannot write %s", options->path);
+		return NULL;
+	}
+	p->options = *options;
+	p->last = &p->first;
+	p->fd = -1;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->finished, NULL);
+	if (options->capacity > INT64_MAX) {
+		error_set(err, ERROR_PERMANENT, "InvalidCapacity", "a disk of %llu bytes is impossible", (unsigned long long)options->capacity);
+		goto fail;
+	}
+	p->fd = open(options->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* Truncated to nothing first, so that all is a hole. */
+	if (p->fd < 0 || ftruncate(p->fd, 0) < 0) {
+		error_set_errno(err, errno, "cannot create %s", options->path);
+		goto fail;
+	}
+	if (options->format && choose_decoder(p, options->format, err) < 0)
+		goto fail;
+	return p;
+fail:
+	disk_pipeline_free(p);
+	return NULL;
+}
+
+int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err)
+{
+	const unsigned char *from = data;
+
+	p->stream_bytes += len;
+	if (!p->decoder) { /* by content: the first four bytes */
+		while (p->start_len < sizeof p->start && len) {
+			p->start[p->start_len++] = *from++;
+			len--;
+		}
+		if (p->start_len < sizeof p->start)
+			return 0;
+		if (choose_decoder(p, !memcmp(p->start, "KDMV", 4) ? "vmdk-stream" : "raw", err) < 0 ||
+		    p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
+			return -1;
+	}
+	return p->decoder->ops->push(p->decoder, from, len, err);
+}
+
+/* A raw stream of unknown length has told it by ending. */
+static int settle_capacity(struct disk_pipeline *p, struct error **err)
+{
+	if (p->have_capacity)
+		return 0;
+	p->capacity = p->stream_bytes;
+	if (ftruncate(p->fd, (off_t)p->capacity) < 0)
+		return error_set_errno(err, errno, "cannot make %s %llu bytes long", p->path, (unsigned long long)p->capacity);
+	return 0;
+}
+
+int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, struct error **err)
+{
+	struct disk_result r;
+
+	if (!p->decoder) {
+		if (p->start_len)
+			return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %zu bytes", p->start_len);
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream is empty");
+	}
+	if (p->decoder->ops->finish(p->decoder, err) < 0)
+		return -1;
+	submit(p);
+	while (retire(p, true))
+		;
+	if (take_error(p, err) < 0 || settle_capacity(p, err) < 0)
+		return -1;
+	if (!p->options.no_sync && fdatasync(p->fd) < 0)
+		return error_set_errno(err, errno, "cannot sync %s", p->path);
+	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
+	if (digest_tree_finish(&p->tree, p->capacity, r.digest, err) < 0)
+		return -1;
+	if (p->options.guest_bytes)
+		*p->options.guest_bytes = p->capacity;
+	*result = r;
+	return 0;
+}
+
+void disk_pipeline_free(struct disk_pipeline *p)
+{
+	if (!p)
+		return;
+	while (retire(p, true))
+		;
+	for (size_t i = 0; i < p->unit_count; i++)
+		free(p->units[i].data);
+	if (p->decoder)
+		p->decoder->ops->free(p->decoder);
+	if (p->fd >= 0)
+		close(p->fd);
+	error_free(p->error);
+	pthread_cond_destroy(&p->finished);
+	pthread_mutex_destroy(&p->lock);
+	free(p->path);
+	free(p);
+}

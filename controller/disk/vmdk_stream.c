@@ -1,0 +1,436 @@
+/* streamOptimized VMDK as a stream.
+ *
+ * Source of the format: VMware, "Virtual Disk Format 5.0" (2011), sections "Hosted Sparse Extents" and "Stream-Optimized Compressed
+ * Sparse Extents". The stream is a header, an embedded descriptor, and then sector-aligned markers: compressed grains (a 64-bit sector
+ * number, a 32-bit size, a zlib stream), and metadata (grain tables, grain directory, footer, end of stream). Writers differ: ESXi puts
+ * each grain table behind its grains and ends with a footer; qemu-img puts all tables in front, where they are true from the beginning,
+ * and ends without a marker. In both forms the tables tell how many grains there must be, which is how a cut stream is known. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "disk/bytes.h"
+#include "disk/decoder.h"
+#include "disk/digest.h"
+
+#define SECTOR 512u
+#define MAGIC 0x564d444bu /* "KDMV" */
+#define GD_AT_END UINT64_MAX
+#define FLAG_NEWLINES 1u
+#define FLAG_COMPRESSED (1u << 16)
+#define FLAG_MARKERS (1u << 17)
+#define DESCRIPTOR_MAX (1u << 20)
+#define MARKER_HEAD 12u
+#define DIRECTORY_MAX (64u << 20) /* bytes of a directory in front: 8 EiB / 32 MiB a table is far beyond */
+
+enum marker { MARKER_END, MARKER_TABLE, MARKER_DIRECTORY, MARKER_FOOTER };
+
+enum state {
+	IN_HEADER,
+	IN_FRONT,    /* descriptor and tables before the first marker */
+	IN_MARKER,   /* the first 512 bytes of a marker, of which a grain's data is a part */
+	IN_GRAIN,
+	IN_METADATA,
+	AT_END,      /* after the end-of-stream marker */
+};
+
+struct vmdk {
+	struct decoder decoder;
+	struct piece_sink sink;
+	enum state state;
+	uint64_t at;          /* offset in the stream of the next byte to come */
+
+	unsigned char head[SECTOR];
+	size_t head_len;
+
+	uint64_t capacity;    /* sectors */
+	uint64_t grain;       /* sectors */
+	uint32_t table_entries;
+	uint64_t front_end;   /* bytes: where the markers begin */
+
+	/* Tables in front, read as they pass. */
+	uint64_t directory_at, directory_len; /* bytes; len 0: at the end of the stream */
+	unsigned char *directory;
+	uint64_t table;       /* index of the table that passes */
+	unsigned char entry[4];
+
+	uint64_t expected;    /* grains that the tables name */
+	bool tables_seen;
+
+	uint64_t grains;      /* grains that came */
+	uint64_t next_sector; /* no grain may begin before */
+
+	/* The grain that comes. */
+	uint64_t grain_sector, grain_at;
+	size_t grain_len, grain_padded;
+	unsigned char *data;
+	size_t data_len, data_cap;
+
+	/* The metadata that passes. */
+	enum marker kind;
+	uint64_t metadata_left;
+};
+
+static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...)
+{
+	char *what = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&what, fmt, ap) < 0)
+		what = NULL;
+	va_end(ap);
+	error_set(err, ERROR_PERMANENT, "InvalidVMDK", "the VMDK stream is broken at byte %llu: %s", (unsigned long long)v->at, what ? what : "");
+	free(what);
+	return -1;
+}
+
+static int check_header(struct vmdk *v, struct error **err)
+{
+	const unsigned char *h = v->head;
+	uint32_t version = get_le32(h + 4), flags = get_le32(h + 8);
+	uint64_t descriptor = get_le64(h + 28), descriptor_len = get_le64(h + 36), directory = get_le64(h + 56), overhead = get_le64(h + 64);
+	uint64_t bytes, tables, covered;
+
+	if (get_le32(h) != MAGIC) {
+		if (h[0] == '<' || !memcmp(h, "HTTP", 4))
+			return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%.60s\"", (const char *)h);
+		if (!memcmp(h, "# Disk Desc", 11))
+			return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
+		return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with %02x %02x %02x %02x", h[0], h[1], h[2], h[3]);
+	}
+	if (version < 1 || version > 3)
+		return broken(v, err, "version %u is not known", version);
+	if (!(flags & FLAG_COMPRESSED) || !(flags & FLAG_MARKERS))
+		return error_set(err, ERROR_PERMANENT, "NotAStream", "the VMDK is not streamOptimized (flags 0x%x)", flags);
+	if (((flags & FLAG_NEWLINES) && memcmp(h + 73, "\n \r\n", 4)))
+		return broken(v, err, "its line ends were changed on the way, as by a transfer in text mode");
+	if ((h[77] | h[78] << 8) != 1)
+		return broken(v, err, "compression method %u is not known", (unsigned)(h[77] | h[78] << 8));
+	v->capacity = get_le64(h + 12);
+	v->grain = get_le64(h + 20);
+	v->table_entries = get_le32(h + 44);
+	if (__builtin_mul_overflow(v->capacity, (uint64_t)SECTOR, &bytes) || bytes > INT64_MAX)
+		return broken(v, err, "its capacity of %llu sectors is impossible", (unsigned long long)v->capacity);
+	if (v->grain < 8 || v->grain > DISK_DIGEST_BLOCK / SECTOR || (v->grain & (v->grain - 1)))
+		return broken(v, err, "a grain of %llu sectors is not supported (8 to 2048, a power of two)", (unsigned long long)v->grain);
+	if (!v->table_entries || v->table_entries > 65536)
+		return broken(v, err, "a grain table of %u entries is not supported", v->table_entries);
+	if (overhead < 1 || overhead > (UINT64_C(1) << 40) || descriptor > overhead || descriptor_len > DESCRIPTOR_MAX / SECTOR ||
+	    descriptor_len > overhead - descriptor)
+		return broken(v, err, "the descriptor does not lie in the header's %llu sectors", (unsigned long long)overhead);
+	v->front_end = overhead * SECTOR;
+	if (directory != GD_AT_END && directory != 0) {
+		covered = v->grain * v->table_entries; /* at most 2^11 * 2^16 */
+		tables = v->capacity / covered + (v->capacity % covered != 0);
+		if (tables > DIRECTORY_MAX / 4 || directory >= overhead || tables * 4 > v->front_end - directory * SECTOR)
+			return broken(v, err, "the grain directory does not lie in the header's %llu sectors", (unsigned long long)overhead);
+		v->directory_at = directory * SECTOR;
+		v->directory_len = tables * 4;
+		v->directory = malloc(v->directory_len + 4);
+		if (!v->directory)
+			return error_set(err, ERROR_TRANSIENT, "OutOfMemory", "no memory for a grain directory of %llu bytes",
+					 (unsigned long long)v->directory_len);
+	}
+	return v->sink.capacity(v->sink.arg, bytes, err);
+}
+
+static uint64_t tables_in_front(const struct vmdk *v)
+{
+	return v->directory_len / 4;
+}
+
+/* Counts the grains that the front's tables name. They lie behind the directory, in ascending order, in all files that are written in one go. */
+static int read_front(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
+{
+	uint64_t end = v->directory_at + v->directory_len;
+	uint64_t table_len = (uint64_t)v->table_entries * 4;
+
+	if (!v->directory_len)
+		return 0;
+	for (size_t i = 0; i < len;) {
+		uint64_t at = v->at + i, table_at;
+
+		if (at < v->directory_at) {
+			uint64_t skip = v->directory_at - at;
+
+			i += skip < len - i ? (size_t)skip : len - i;
+			continue;
+		}
+		if (at < end) {
+			uint64_t n = end - at < len - i ? end - at : len - i;
+
+			memcpy(v->directory + (at - v->directory_at), data + i, (size_t)n);
+			i += (size_t)n;
+			continue;
+		}
+		while (v->table < tables_in_front(v) && !get_le32(v->directory + v->table * 4))
+			v->table++;
+		if (v->table == tables_in_front(v))
+			return 0;
+		table_at = (uint64_t)get_le32(v->directory + v->table * 4) * SECTOR;
+		if (at > table_at + table_len - 1 || table_at + table_len > v->front_end)
+			return broken(v, err, "grain table %llu is at sector %llu, where it cannot be", (unsigned long long)v->table,
+				      (unsigned long long)(table_at / SECTOR));
+		if (at < table_at) {
+			i += table_at - at < len - i ? (size_t)(table_at - at) : len - i;
+			continue;
+		}
+		v->entry[(at - table_at) % 4] = data[i++];
+		if ((at - table_at) % 4 == 3 && get_le32(v->entry) > 1)
+			v->expected++;
+		if (at == table_at + table_len - 1)
+			v->table++;
+	}
+	return 0;
+}
+
+static int front_done(struct vmdk *v, struct error **err)
+{
+	if (v->directory_len) {
+		while (v->table < tables_in_front(v) && !get_le32(v->directory + v->table * 4))
+			v->table++;
+		if (v->table < tables_in_front(v))
+			return broken(v, err, "grain table %llu is missing", (unsigned long long)v->table);
+		v->tables_seen = true;
+	}
+	free(v->directory);
+	v->directory = NULL;
+	return 0;
+}
+
+static int begin_grain(struct vmdk *v, uint64_t sector, uint32_t size, struct error **err)
+{
+	size_t bytes = (size_t)v->grain * SECTOR, limit = bytes + bytes / 4 + SECTOR;
+	size_t padded = (MARKER_HEAD + (size_t)size + SECTOR - 1) / SECTOR * SECTOR;
+
+	if (sector >= v->capacity)
+		return broken(v, err, "a grain for sector %llu, beyond the disk's %llu", (unsigned long long)sector, (unsigned long long)v->capacity);
+	if (sector % v->grain)
+		return broken(v, err, "a grain for sector %llu, which is not where a grain begins", (unsigned long long)sector);
+	if (sector < v->next_sector)
+		return broken(v, err, "a grain for sector %llu after the one before %llu: grains must come in ascending order",
+			      (unsigned long long)sector, (unsigned long long)v->next_sector);
+	if (size > limit)
+		return broken(v, err, "a grain of %u compressed bytes, more than its %zu can need", size, bytes);
+	if (v->data_cap < padded) {
+		unsigned char *data = realloc(v->data, padded);
+
+		if (!data)
+			return error_set(err, ERROR_TRANSIENT, "OutOfMemory", "no memory for a grain");
+		v->data = data;
+		v->data_cap = padded;
+	}
+	v->grain_sector = sector;
+	v->grain_len = size;
+	v->grain_padded = padded;
+	v->grain_at = v->at - v->head_len;
+	v->data_len = 0;
+	v->state = IN_GRAIN;
+	return 0;
+}
+
+/* With the grain's marker and data whole at `bytes`. */
+static int emit_grain(struct vmdk *v, const unsigned char *bytes, struct error **err)
+{
+	uint64_t left = v->capacity - v->grain_sector, sectors = left < v->grain ? left : v->grain;
+
+	v->next_sector = v->grain_sector + v->grain;
+	v->grains++;
+	v->state = IN_MARKER;
+	v->head_len = 0;
+	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, true, v->grain_at, err);
+}
+
+static int begin_metadata(struct vmdk *v, struct error **err)
+{
+	uint64_t sectors = get_le64(v->head);
+	uint32_t kind = get_le32(v->head + MARKER_HEAD);
+
+	v->head_len = 0;
+	if (kind == MARKER_END && !sectors) {
+		v->state = AT_END;
+		return 0;
+	}
+	if (kind < MARKER_TABLE || kind > MARKER_FOOTER)
+		return broken(v, err, "a marker of the unknown kind %u", kind);
+	if (sectors > (UINT64_C(1) << 24) || (kind == MARKER_FOOTER && sectors != 1) ||
+	    (kind == MARKER_TABLE && sectors != ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR))
+		return broken(v, err, "a marker of kind %u over %llu sectors", kind, (unsigned long long)sectors);
+	v->kind = (enum marker)kind;
+	v->metadata_left = sectors * SECTOR;
+	v->state = sectors ? IN_METADATA : IN_MARKER;
+	return 0;
+}
+
+static int read_metadata(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
+{
+	uint64_t done = (v->kind == MARKER_TABLE ? ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR * SECTOR : SECTOR) - v->metadata_left;
+
+	if (v->kind == MARKER_TABLE) {
+		v->tables_seen = true;
+		for (size_t i = 0; i < len && done + i < (uint64_t)v->table_entries * 4; i++) {
+			v->entry[(done + i) % 4] = data[i];
+			if ((done + i) % 4 == 3 && get_le32(v->entry) > 1)
+				v->expected++;
+		}
+	} else if (v->kind == MARKER_FOOTER) {
+		memcpy(v->head + done, data, len);
+		if (done + len == SECTOR && (get_le32(v->head) != MAGIC || get_le64(v->head + 12) != v->capacity))
+			return broken(v, err, "the footer contradicts the header");
+	}
+	v->metadata_left -= len;
+	if (!v->metadata_left) {
+		v->state = IN_MARKER;
+		v->head_len = 0;
+	}
+	return 0;
+}
+
+/* Takes bytes into head until it holds want; true when it does. */
+static bool gather(struct vmdk *v, size_t want, const unsigned char **data, size_t *len)
+{
+	size_t n = want - v->head_len < *len ? want - v->head_len : *len;
+
+	memcpy(v->head + v->head_len, *data, n);
+	v->head_len += n;
+	v->at += n;
+	*data += n;
+	*len -= n;
+	return v->head_len == want;
+}
+
+static int step_marker(struct vmdk *v, const unsigned char **data, size_t *len, struct error **err)
+{
+	/* The usual case: marker and grain lie whole in what came, and need no copy. */
+	if (!v->head_len && *len >= SECTOR && get_le32(*data + 8)) {
+		const unsigned char *from = *data;
+
+		if (begin_grain(v, get_le64(from), get_le32(from + 8), err) < 0)
+			return -1;
+		if (v->grain_padded > *len)
+			return 0;
+		v->at += v->grain_padded;
+		*data += v->grain_padded;
+		*len -= v->grain_padded;
+		return emit_grain(v, from, err);
+	}
+	if (v->head_len < MARKER_HEAD && !gather(v, MARKER_HEAD, data, len))
+		return 0;
+	if (get_le32(v->head + 8)) {
+		if (begin_grain(v, get_le64(v->head), get_le32(v->head + 8), err) < 0)
+			return -1;
+		memcpy(v->data, v->head, v->head_len);
+		v->data_len = v->head_len;
+		return 0;
+	}
+	return gather(v, SECTOR, data, len) ? begin_metadata(v, err) : 0;
+}
+
+static int step(struct vmdk *v, const unsigned char **data, size_t *len, struct error **err)
+{
+	size_t n;
+
+	switch (v->state) {
+	case IN_HEADER:
+		if (gather(v, SECTOR, data, len)) {
+			if (check_header(v, err) < 0)
+				return -1;
+			v->head_len = 0;
+			v->state = IN_FRONT;
+			if (v->at == v->front_end) {
+				v->state = IN_MARKER;
+				return front_done(v, err);
+			}
+		}
+		return 0;
+	case IN_FRONT:
+		n = v->front_end - v->at < *len ? (size_t)(v->front_end - v->at) : *len;
+		if (read_front(v, *data, n, err) < 0)
+			return -1;
+		v->at += n;
+		*data += n;
+		*len -= n;
+		if (v->at < v->front_end)
+			return 0;
+		v->state = IN_MARKER;
+		return front_done(v, err);
+	case IN_MARKER:
+		return step_marker(v, data, len, err);
+	case IN_GRAIN:
+		n = v->grain_padded - v->data_len < *len ? v->grain_padded - v->data_len : *len;
+		memcpy(v->data + v->data_len, *data, n);
+		v->data_len += n;
+		v->at += n;
+		*data += n;
+		*len -= n;
+		return v->data_len == v->grain_padded ? emit_grain(v, v->data, err) : 0;
+	case IN_METADATA:
+		n = v->metadata_left < *len ? (size_t)v->metadata_left : *len;
+		v->at += n;
+		if (read_metadata(v, *data, n, err) < 0)
+			return -1;
+		*data += n;
+		*len -= n;
+		return 0;
+	case AT_END: /* what follows is of no meaning */
+		v->at += *len;
+		*len = 0;
+		return 0;
+	}
+	return 0;
+}
+
+static int vmdk_push(struct decoder *decoder, const unsigned char *data, size_t len, struct error **err)
+{
+	struct vmdk *v = (struct vmdk *)decoder;
+
+	while (len)
+		if (step(v, &data, &len, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int vmdk_finish(struct decoder *decoder, struct error **err)
+{
+	struct vmdk *v = (struct vmdk *)decoder;
+	/* Without an end-of-stream marker only tables in front can vouch for the whole. A last grain may lack its padding. */
+	bool ended = v->state == AT_END || (v->state == IN_MARKER && !v->head_len && v->tables_seen && v->directory_len);
+
+	if (v->state == IN_GRAIN && v->directory_len && v->data_len >= MARKER_HEAD + v->grain_len) {
+		if (emit_grain(v, v->data, err) < 0)
+			return -1;
+		ended = true;
+	}
+	if (!ended)
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the VMDK stream ended at byte %llu, before its end", (unsigned long long)v->at);
+	if (v->grains != v->expected && (v->tables_seen || v->grains))
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated",
+				 "the VMDK stream ended at byte %llu with %llu grains, but its grain tables name %llu", (unsigned long long)v->at,
+				 (unsigned long long)v->grains, (unsigned long long)v->expected);
+	return 0;
+}
+
+static void vmdk_free(struct decoder *decoder)
+{
+	struct vmdk *v = (struct vmdk *)decoder;
+
+	if (!v)
+		return;
+	free(v->directory);
+	free(v->data);
+	free(v);
+}
+
+struct decoder *vmdk_stream_decoder_new(const struct piece_sink *sink)
+{
+	static const struct decoder_ops ops = { vmdk_push, vmdk_finish, vmdk_free };
+	struct vmdk *v = calloc(1, sizeof *v);
+
+	if (!v)
+		return NULL;
+	v->decoder.ops = &ops;
+	v->sink = *sink;
+	return &v->decoder;
+}
