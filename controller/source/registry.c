@@ -1,0 +1,14 @@
+#include <strings.h>
+
+#include "source/source.h"
+#include "source/vmware/vmware.h"
+
+static const struct source_ops *const providers[] = { &vmware_source_ops };
+
+const struct source_ops *source_ops_of(const char *kind)
+{
+	for (size_t i = 0; kind && i < sizeof providers / sizeof *providers; i++)
+		if (!strcasecmp(kind, providers[i]->kind))
+			return providers[i];
+	return NULL;
+}

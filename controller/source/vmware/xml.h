@@ -1,0 +1,36 @@
+/* The little of XML that SOAP needs. Documents come from outside: no entities, no network, bounded depth and size. */
+#pragma once
+
+#include <libxml/tree.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+/* Parses a whole document; free with xmlFreeDoc. Refuses a document type declaration. */
+xmlDoc *xml_parse(const char *text, size_t len, struct error **err);
+
+/* All by local name. Accept NULL nodes. */
+xmlNode *xml_child(const xmlNode *node, const char *name);
+xmlNode *xml_next(const xmlNode *node, const char *name);     /* the next sibling of that name; name NULL: any element */
+xmlNode *xml_first(const xmlNode *node);                      /* the first child element */
+xmlNode *xml_path(const xmlNode *node, const char *path);     /* "a/b/c" */
+bool xml_named(const xmlNode *node, const char *name);
+char *xml_text(const xmlNode *node);                          /* owned, NULL for a NULL node */
+char *xml_path_text(const xmlNode *node, const char *path);   /* owned, NULL when absent */
+bool xml_path_is(const xmlNode *node, const char *path, const char *text);
+int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback);
+/* The attribute `type` (of any namespace) without its prefix: xsi:type="vim25:VirtualDisk" is VirtualDisk. Owned, NULL when absent. */
+char *xml_type(const xmlNode *node);
+
+/* Adds <name>text</name>, escaped. */
+void xml_add(struct buffer *b, const char *name, const char *text);
+void xml_add_escaped(struct buffer *b, const char *text);
+
+static inline void xml_doc_free_p(xmlDoc **doc)
+{
+	if (*doc)
+		xmlFreeDoc(*doc);
+}
+#define AUTO_XML CLEANUP(xml_doc_free_p)
