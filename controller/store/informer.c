@@ -22,12 +22,14 @@ struct informer *informer_new(const struct resource *res, store_handler handler,
 
 	if (!i)
 		return NULL;
-	*i = (struct informer){ .resource = res, .handler = handler, .arg = arg, .stop = stop, .stop_arg = stop_arg, .objects = json_object() };
+	*i = (struct informer){ .resource = res, .handler = handler, .arg = arg, .objects = json_object() };
 	pthread_mutex_init(&i->lock, NULL);
 	if (!i->objects) {
 		informer_free(i);
 		return NULL;
 	}
+	i->stop = stop; /* only now: whoever gets NULL has nothing to stop */
+	i->stop_arg = stop_arg;
 	return i;
 }
 
@@ -107,25 +109,26 @@ size_t informer_count(struct informer *i)
 	return json_object_size(i->objects);
 }
 
-/* managedFields are a third of an object and nothing to us. */
+/* managedFields are a third of an object and nothing to us. A new reference, NULL when memory is out. */
 static json_t *trimmed(json_t *object)
 {
-	json_t *metadata = json_object_get(object, "metadata"), *copy, *lean;
+	json_t *metadata = json_object_get(object, "metadata");
+	AUTO_JSON json_t *copy = NULL, *lean = NULL;
 
 	if (!json_object_get(metadata, "managedFields"))
 		return json_incref(object);
 	copy = json_copy(object);
 	lean = json_copy(metadata);
-	json_object_del(lean, "managedFields");
-	json_object_set_new(copy, "metadata", lean);
-	return copy;
+	if (!copy || !lean || json_object_del(lean, "managedFields") < 0 || json_object_set(copy, "metadata", lean) < 0)
+		return NULL;
+	return move_ptr(copy);
 }
 
-static bool same_version(const json_t *a, const json_t *b)
+static bool same(const json_t *a, const json_t *b, const char *path)
 {
-	const char *va = json_path_string(a, "metadata.resourceVersion"), *vb = json_path_string(b, "metadata.resourceVersion");
+	const char *in_a = json_path_string(a, path), *in_b = json_path_string(b, path);
 
-	return va && vb && !strcmp(va, vb);
+	return in_a && in_b && !strcmp(in_a, in_b);
 }
 
 static void tell(struct informer *i, enum store_event event, const json_t *old, const json_t *object)
@@ -138,17 +141,23 @@ void informer_put(struct informer *i, json_t *object)
 {
 	AUTO_FREE char *key = object_key(object);
 	AUTO_JSON json_t *now = trimmed(object), *old = NULL;
+	bool news, other;
 
 	if (!key || !now)
 		return;
 	pthread_mutex_lock(&i->lock);
 	old = json_incref(json_object_get(i->objects, key));
-	bool news = !old || !same_version(old, now);
+	news = !old || !same(old, now, "metadata.resourceVersion");
 	if (news)
 		json_object_set(i->objects, key, now);
 	pthread_mutex_unlock(&i->lock);
-	if (news)
-		tell(i, old ? STORE_MODIFIED : STORE_ADDED, old, now);
+	if (!news)
+		return;
+	/* Deleted and made anew while nobody watched: two objects, though of one name. */
+	other = old && json_path(old, "metadata.uid") && !same(old, now, "metadata.uid");
+	if (other)
+		tell(i, STORE_DELETED, old, old);
+	tell(i, old && !other ? STORE_MODIFIED : STORE_ADDED, other ? NULL : old, now);
 }
 
 void informer_remove(struct informer *i, const json_t *object)

@@ -1,0 +1,219 @@
+#include "store/kube/watch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "json/codec.h"
+#include "store/kube/list.h"
+#include "store/kube/watch_decoder.h"
+
+#define WATCH_MIN_S 240 /* the server ends the watch after a random time from here ... */
+#define WATCH_MAX_S 480 /* ... to here, so that watches do not all come back at once */
+#define GRACE_S 30      /* for the server to do so */
+#define ABSENT_MS 10000 /* until a kind that is not served is asked for again */
+#define SHORT_MS 1000   /* a watch that ends sooner is not opened again at once */
+
+struct watch {
+	struct kube_client *client;
+	struct informer *informer;
+	struct resource res; /* the strings are the caller's, which are constants */
+	char *ns, *selector;
+	char *version;       /* where the watch goes on; NULL: list first */
+	struct cancel *cancel;
+	struct backoff backoff;
+	bool absent, failing; /* was logged */
+	bool streamed;        /* the present connection has brought something */
+	bool started;
+	pthread_t thread;
+};
+
+static void works(struct watch *w)
+{
+	if (w->failing || w->absent)
+		log_write(LOG_INFO, "the watch works again", "resource", w->res.plural, NULL);
+	w->failing = w->absent = false;
+}
+
+static void on_event(void *arg, enum watch_type type, json_t *object)
+{
+	struct watch *w = arg;
+	char *version = strdup(json_path_string(object, "metadata.resourceVersion"));
+
+	/* Without memory for the version the watch goes on at an older one: events come twice, none is lost. */
+	if (version) {
+		free(w->version);
+		w->version = version;
+	}
+	backoff_reset(&w->backoff);
+	w->streamed = true;
+	works(w);
+	if (type == WATCH_DELETED)
+		informer_remove(w->informer, object);
+	else if (type != WATCH_BOOKMARK)
+		informer_put(w->informer, object);
+}
+
+static int on_data(void *arg, const void *data, size_t len, struct error **err)
+{
+	return watch_decoder_feed(arg, data, len, err);
+}
+
+static int list(struct watch *w, struct error **err)
+{
+	char *version = NULL;
+	AUTO_JSON json_t *objects = kube_list(w->client, &w->res, w->ns, w->selector, w->cancel, &version, err);
+
+	if (!objects)
+		return -1;
+	free(w->version);
+	w->version = version;
+	informer_replace(w->informer, objects);
+	return 0;
+}
+
+static char *watch_query(const struct watch *w, unsigned seconds)
+{
+	AUTO_FREE char *version = kube_escape(w->version), *selector = w->selector ? kube_escape(w->selector) : NULL;
+	char *query = NULL;
+
+	if (!version || (w->selector && !selector) ||
+	    asprintf(&query, "watch=1&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u%s%s", version, seconds,
+		     selector ? "&labelSelector=" : "", selector ? selector : "") < 0)
+		return NULL;
+	return query;
+}
+
+static void free_decoder_p(struct watch_decoder **d)
+{
+	watch_decoder_free(*d);
+}
+
+static int watch(struct watch *w, struct error **err)
+{
+	unsigned seconds = WATCH_MIN_S + backoff_random(WATCH_MAX_S - WATCH_MIN_S + 1);
+	AUTO_FREE char *query = watch_query(w, seconds);
+	CLEANUP(free_decoder_p) struct watch_decoder *decoder = watch_decoder_new(on_event, w);
+	struct kube_call call = {
+		.verb = "watch", .method = "GET", .res = &w->res, .ns = w->ns, .query = query, .cancel = w->cancel
+	};
+
+	if (!query || !decoder)
+		return error_set_errno(err, ENOMEM, "cannot watch %s", w->res.plural);
+	return kube_client_stream(w->client, &call, (seconds + GRACE_S) * 1000, on_data, decoder, err);
+}
+
+/* Logs what is new only: a server that is away for an hour makes two lines, not a thousand. Returns how long to wait. */
+static unsigned failed(struct watch *w, const struct error *err)
+{
+	if (err->class == ERROR_NOT_FOUND) {
+		if (!w->absent)
+			log_write(LOG_INFO, "the cluster does not serve this kind; it is asked for again every 10 s", "resource", w->res.plural, "group",
+				  w->res.group, NULL);
+		w->absent = true;
+		return ABSENT_MS;
+	}
+	log_write(w->failing ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural, "error", error_message(err),
+		  NULL);
+	w->failing = true;
+	return backoff_next(&w->backoff);
+}
+
+/* One round: a list when it is needed, then a watch until it ends. Returns how long to wait before the next. */
+static unsigned run_round(struct watch *w)
+{
+	AUTO_ERROR struct error *err = NULL;
+	uint64_t start;
+
+	if (!w->version) {
+		if (list(w, &err) < 0)
+			return cancel_requested(w->cancel) ? 0 : failed(w, err);
+		works(w);
+	}
+	start = clock_monotonic_ms();
+	w->streamed = false;
+	if (watch(w, &err) == 0) {
+		works(w);
+		return clock_monotonic_ms() - start < SHORT_MS ? backoff_next(&w->backoff) : backoff_random(100);
+	}
+	if (cancel_requested(w->cancel))
+		return 0;
+	if (err->class == ERROR_GONE || err->class == ERROR_NOT_FOUND || !strcmp(err->reason, "InvalidEvent")) {
+		/* The history is gone, or cannot be read: only a list tells what happened. */
+		free(w->version);
+		w->version = NULL;
+		if (err->class != ERROR_GONE)
+			return failed(w, err);
+		return clock_monotonic_ms() - start < SHORT_MS ? backoff_next(&w->backoff) : 0;
+	}
+	/* A connection that was cut in the middle of a watch is no news; one that cannot be made is. */
+	if (err->class == ERROR_TRANSIENT && w->streamed)
+		return backoff_random(500);
+	return failed(w, err);
+}
+
+static void *run(void *arg)
+{
+	struct watch *w = arg;
+
+	while (!cancel_requested(w->cancel))
+		cancel_wait(w->cancel, run_round(w));
+	return NULL;
+}
+
+static void watch_free(struct watch *w)
+{
+	if (!w)
+		return;
+	cancel_free(w->cancel);
+	free(w->ns);
+	free(w->selector);
+	free(w->version);
+	free(w);
+}
+
+/* From informer_free. */
+static void stop(void *arg)
+{
+	struct watch *w = arg;
+
+	cancel_request(w->cancel);
+	if (w->started)
+		pthread_join(w->thread, NULL);
+	watch_free(w);
+}
+
+struct informer *kube_watch_start(struct kube_client *client, const struct resource *res, const char *ns, const char *label_selector,
+				  struct cancel *parent, store_handler handler, void *arg, struct error **err)
+{
+	struct watch *w = calloc(1, sizeof *w);
+	int code;
+
+	if (w) {
+		w->client = client;
+		w->res = *res;
+		w->backoff = (struct backoff){ .base_ms = 250, .cap_ms = 10000 };
+		w->ns = ns ? strdup(ns) : NULL;
+		w->selector = label_selector ? strdup(label_selector) : NULL;
+		w->cancel = cancel_new(parent);
+	}
+	if (w && w->cancel && (!ns || w->ns) && (!label_selector || w->selector))
+		w->informer = informer_new(res, handler, arg, stop, w);
+	if (!w || !w->informer) {
+		watch_free(w);
+		error_set_errno(err, ENOMEM, "cannot watch %s", res->plural);
+		return NULL;
+	}
+	w->started = true;
+	code = pthread_create(&w->thread, NULL, run, w);
+	if (!code)
+		return w->informer;
+	w->started = false;
+	error_set_errno(err, code, "cannot watch %s", res->plural);
+	informer_free(w->informer); /* frees the watch too */
+	return NULL;
+}
