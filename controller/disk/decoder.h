@@ -7,13 +7,15 @@
 
 #include "base/error.h"
 
-/* Where a decoder puts what it found. Pieces come in ascending order and do not overlap; what lies between them is zero. */
+/* Where a decoder puts what it found. Pieces do not overlap (the sink refuses it) and should ascend; what lies between them is zero. */
 struct piece_sink {
 	void *arg;
-	/* The size of the disk is known: once, before any piece. */
-	int (*capacity)(void *arg, uint64_t bytes, struct error **err);
-	/* A piece of guest_len bytes at guest_offset, at most 1 MiB and not crossing a multiple of it; data is copied. With compressed it
-	 * is a zlib stream (RFC 1950) of stored bytes that stream_offset of the input names in errors. */
+	/* The size of the disk is known: once, before any piece; never by a format that tells it only by ending. A compressed piece is a
+	 * grain of this many bytes of the disk, or less at its end; 0: the format has no grains. */
+	int (*capacity)(void *arg, uint64_t bytes, uint32_t grain, struct error **err);
+	/* A piece of guest_len bytes at guest_offset, at most 1 MiB and not crossing a multiple of it; compressed
+	 * ones begin at a multiple of 4 KiB. data is copied. With compressed it is a zlib stream (RFC 1950) of stored bytes.
+	 * stream_offset, the place in the input, is for errors. */
 	int (*piece)(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
 		     uint64_t stream_offset, struct error **err);
 };

@@ -5,8 +5,8 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <linux/fs.h>
 
 #include "disk/digest_tree.h"
@@ -158,24 +158,24 @@ static uint64_t next_data(int fd, uint64_t at, uint64_t size)
 	return (uint64_t)data < at ? at : (uint64_t)data - (uint64_t)data % DISK_DIGEST_BLOCK;
 }
 
-int disk_digest_file(const char *path, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
+int digest_descriptor(int fd, const char *path, uint64_t size, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
 	AUTO_FREE unsigned char *block = malloc(DISK_DIGEST_BLOCK);
 	struct digest_tree tree = { 0 };
-	uint64_t size = 0;
 
-	if (fd < 0 || !block)
-		return error_set_errno(err, errno, "cannot read %s", path);
-	if (size_of(fd, path, &size, err) < 0)
-		return -1;
+	if (!block)
+		return error_set_errno(err, ENOMEM, "cannot read %s", path);
 	for (uint64_t at = 0; (at = next_data(fd, at, size)) < size; at += DISK_DIGEST_BLOCK) {
 		size_t want = size - at < DISK_DIGEST_BLOCK ? (size_t)(size - at) : DISK_DIGEST_BLOCK, got = 0;
 		unsigned char leaf[DIGEST_SIZE];
 
+		if (cancel_check(cancel, err) < 0)
+			return -1;
 		while (got < want) {
 			ssize_t n = pread(fd, block + got, want - got, (off_t)(at + got));
 
+			if (n < 0 && errno == EINTR)
+				continue;
 			if (n <= 0)
 				return n ? error_set_errno(err, errno, "cannot read %s at %llu", path, (unsigned long long)(at + got)) :
 					   error_set(err, ERROR_TRANSIENT, "ShortRead", "%s became shorter while it was read", path);
@@ -186,4 +186,14 @@ int disk_digest_file(const char *path, char out[DISK_DIGEST_TEXT_SIZE], struct e
 		digest_tree_add(&tree, at / DISK_DIGEST_BLOCK, leaf);
 	}
 	return digest_tree_finish(&tree, size, out, err);
+}
+
+int disk_digest_file(const char *path, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t size = 0;
+
+	if (fd < 0)
+		return error_set_errno(err, errno, "cannot read %s", path);
+	return size_of(fd, path, &size, err) < 0 ? -1 : digest_descriptor(fd, path, size, NULL, out, err);
 }

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "base/cancel.h"
 #include "disk/digest.h"
 
 #define DIGEST_SIZE 32
@@ -25,3 +26,5 @@ void digest_tree_add(struct digest_tree *tree, uint64_t index, const unsigned ch
 /* All leaves of a disk of this capacity are in, or zero. */
 int digest_tree_finish(struct digest_tree *tree, uint64_t capacity, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);
 bool digest_all_zero(const void *data, size_t len);
+/* The digest of the first `size` bytes of an open file or device that the message calls path. cancel may be NULL. */
+int digest_descriptor(int fd, const char *path, uint64_t size, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);

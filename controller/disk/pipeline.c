@@ -35,10 +35,13 @@ struct disk_pipeline {
 	pthread_mutex_t lock;   /* guards the units' finished */
 	pthread_cond_t finished;
 
+	uint64_t next_block;    /* after the highest that was begun */
+	bool unordered;         /* the stream went back: the tree is useless, the file tells the digest at the end */
+	uint32_t grain;         /* bytes; 0: the format has none */
 	struct digest_tree tree;
 	uint64_t data_bytes;
 	uint64_t flushed;       /* of the file: up to where writeback was started */
-	struct error *error;    /* the first of a unit, in the disk's order */
+	struct error *error;    /* the first; there is no going on after it */
 };
 
 static void unit_done(struct unit *u)
@@ -53,7 +56,7 @@ static void unit_done(struct unit *u)
 /* Starts writeback of what was written up to `end`, and drops the cache of what lies far behind. */
 static void flush_behind(struct disk_pipeline *p, uint64_t end)
 {
-	if (end - p->flushed < WINDOW)
+	if (end < p->flushed || end - p->flushed < WINDOW)
 		return;
 	sync_file_range(p->fd, (off_t)p->flushed, (off_t)(end - p->flushed), SYNC_FILE_RANGE_WRITE);
 	if (p->flushed > KEEP_CACHED)
@@ -82,7 +85,8 @@ static bool retire(struct disk_pipeline *p, bool wait)
 		p->error = move_ptr(u->error);
 	error_free(move_ptr(u->error));
 	if (!p->error) {
-		digest_tree_add(&p->tree, u->block, u->leaf);
+		if (!p->unordered)
+			digest_tree_add(&p->tree, u->block, u->leaf);
 		p->data_bytes += u->written;
 		flush_behind(p, (u->block + 1) * DISK_DIGEST_BLOCK);
 	}
@@ -112,6 +116,19 @@ static void submit(struct disk_pipeline *p)
 	workers_submit(p->options.workers, u);
 }
 
+/* Waits until no unit of the block is with the workers. */
+static void await_block(struct disk_pipeline *p, uint64_t block)
+{
+	for (const struct unit *u = p->first; u;) {
+		if (u->block == block) {
+			retire(p, true);
+			u = p->first;
+		} else {
+			u = u->after;
+		}
+	}
+}
+
 static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block)
 {
 	uint64_t left = p->capacity - block * DISK_DIGEST_BLOCK;
@@ -137,6 +154,15 @@ static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block)
 	u->data_len = u->piece_count = 0;
 	u->written = 0;
 	u->finished = false;
+	u->grain = p->grain;
+	u->again = block < p->next_block;
+	if (u->again) {
+		p->unordered = true;
+		await_block(p, block);
+	} else {
+		p->next_block = block + 1;
+	}
+	u->no_leaf = p->unordered;
 	return u;
 }
 
@@ -161,6 +187,27 @@ static int append(struct unit *u, const void *data, size_t len, struct error **e
 	return 0;
 }
 
+/* Where a piece belongs in the unit's ascending list, at which it makes room. NULL: there is something already. */
+static struct piece *place(struct unit *u, uint32_t at, uint32_t len, uint64_t stream_offset, struct error **err)
+{
+	size_t i = u->piece_count;
+
+	while (i && u->pieces[i - 1].at >= at + len)
+		i--;
+	if (i && u->pieces[i - 1].at + u->pieces[i - 1].len > at) {
+		unit_twice(u, &(struct piece){ .at = at, .stream_offset = stream_offset }, err);
+		return NULL;
+	}
+	if (u->piece_count == UNIT_PIECES) {
+		error_set(err, ERROR_PERMANENT, "InvalidStream", "too many pieces for one MiB of the disk at byte %llu of the stream",
+			  (unsigned long long)stream_offset);
+		return NULL;
+	}
+	memmove(&u->pieces[i + 1], &u->pieces[i], (u->piece_count - i) * sizeof *u->pieces);
+	u->piece_count++;
+	return &u->pieces[i];
+}
+
 static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
 		    uint64_t stream_offset, struct error **err)
 {
@@ -168,7 +215,7 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 	uint64_t block = guest_offset / DISK_DIGEST_BLOCK;
 	uint32_t at = (uint32_t)(guest_offset % DISK_DIGEST_BLOCK);
 	struct unit *u = p->current;
-	struct piece *last;
+	struct piece *last, *new;
 
 	if (u && u->block != block) {
 		submit(p);
@@ -180,39 +227,39 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 		u = p->current = fresh_unit(p, block);
 	}
 	last = u->piece_count ? &u->pieces[u->piece_count - 1] : NULL;
-	if (last && !compressed && !last->compressed && last->at + last->len == at) {
+	if (last && !compressed && !last->compressed && last->at + last->len == at && last->stored_at + last->stored == u->data_len) {
 		last->len += (uint32_t)guest_len;
 		last->stored += (uint32_t)stored;
 	} else {
-		if (u->piece_count == UNIT_PIECES)
-			return error_set(err, ERROR_PERMANENT, "InvalidStream", "too many pieces for one MiB of the disk");
-		u->pieces[u->piece_count++] = (struct piece){ .at = at,
-							      .len = (uint32_t)guest_len,
-							      .stored_at = (uint32_t)u->data_len,
-							      .stored = (uint32_t)stored,
-							      .stream_offset = stream_offset,
-							      .compressed = compressed };
+		new = place(u, at, (uint32_t)guest_len, stream_offset, err);
+		if (!new)
+			return -1;
+		*new = (struct piece){ .at = at,
+				       .len = (uint32_t)guest_len,
+				       .stored_at = (uint32_t)u->data_len,
+				       .stored = (uint32_t)stored,
+				       .stream_offset = stream_offset,
+				       .compressed = compressed };
 	}
 	if (!p->have_capacity)
 		u->len = at + (uint32_t)guest_len;
 	if (append(u, data, stored, err) < 0)
 		return -1;
-	if (p->options.guest_bytes)
+	if (p->options.guest_bytes && guest_offset + guest_len > *p->options.guest_bytes)
 		*p->options.guest_bytes = guest_offset + guest_len;
 	return 0;
 }
 
-static int on_capacity(void *arg, uint64_t bytes, struct error **err)
+static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error **err)
 {
 	struct disk_pipeline *p = arg;
 
-	if (!bytes)
-		return 0;
 	if (p->options.capacity && p->options.capacity != bytes)
 		return error_set(err, ERROR_PERMANENT, "CapacityMismatch", "the stream is of a disk of %llu bytes, expected %llu",
 				 (unsigned long long)bytes, (unsigned long long)p->options.capacity);
 	p->capacity = bytes;
 	p->have_capacity = true;
+	p->grain = grain;
 	if (ftruncate(p->fd, (off_t)bytes) < 0)
 		return error_set_errno(err, errno, "cannot make %s %llu bytes long", p->path, (unsigned long long)bytes);
 	return 0;
@@ -263,23 +310,67 @@ fail:
 	return NULL;
 }
 
-int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err)
+/* By the first four bytes. A text that a server sent instead of a disk goes where it is told from one. */
+static const char *format_of(const unsigned char start[4])
 {
-	const unsigned char *from = data;
+	static const char stream[][5] = { "KDMV", "<!DO", "<!do", "<htm", "<HTM", "<?xm" };
 
+	for (size_t i = 0; i < sizeof stream / sizeof *stream; i++)
+		if (!memcmp(start, stream[i], 4))
+			return "vmdk-stream";
+	return "raw";
+}
+
+static int push(struct disk_pipeline *p, const unsigned char *data, size_t len, struct error **err)
+{
 	p->stream_bytes += len;
-	if (!p->decoder) { /* by content: the first four bytes */
+	if (!p->decoder) {
 		while (p->start_len < sizeof p->start && len) {
-			p->start[p->start_len++] = *from++;
+			p->start[p->start_len++] = *data++;
 			len--;
 		}
 		if (p->start_len < sizeof p->start)
 			return 0;
-		if (choose_decoder(p, !memcmp(p->start, "KDMV", 4) ? "vmdk-stream" : "raw", err) < 0 ||
-		    p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
+		if (choose_decoder(p, format_of(p->start), err) < 0 || p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
 			return -1;
 	}
-	return p->decoder->ops->push(p->decoder, from, len, err);
+	return p->decoder->ops->push(p->decoder, data, len, err);
+}
+
+int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err)
+{
+	AUTO_ERROR struct error *why = NULL;
+
+	while (retire(p, false))
+		;
+	if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
+		return -1;
+	if (push(p, data, len, &why) == 0)
+		return 0;
+	if (!p->error)
+		p->error = move_ptr(why);
+	return take_error(p, err);
+}
+
+/* The decoder's last word, and what the units that are still with the workers say. */
+static int drain(struct disk_pipeline *p, struct error **err)
+{
+	AUTO_ERROR struct error *why = NULL;
+
+	if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
+		return -1;
+	if (p->decoder)
+		p->decoder->ops->finish(p->decoder, &why);
+	else if (p->start_len)
+		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %zu bytes", p->start_len);
+	else
+		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream is empty");
+	submit(p);
+	while (retire(p, true))
+		;
+	if (!p->error)
+		p->error = move_ptr(why);
+	return take_error(p, err);
 }
 
 /* A raw stream of unknown length has told it by ending. */
@@ -297,22 +388,13 @@ int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, st
 {
 	struct disk_result r;
 
-	if (!p->decoder) {
-		if (p->start_len)
-			return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %zu bytes", p->start_len);
-		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream is empty");
-	}
-	if (p->decoder->ops->finish(p->decoder, err) < 0)
-		return -1;
-	submit(p);
-	while (retire(p, true))
-		;
-	if (take_error(p, err) < 0 || settle_capacity(p, err) < 0)
+	if (drain(p, err) < 0 || settle_capacity(p, err) < 0)
 		return -1;
 	if (!p->options.no_sync && fdatasync(p->fd) < 0)
 		return error_set_errno(err, errno, "cannot sync %s", p->path);
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
-	if (digest_tree_finish(&p->tree, p->capacity, r.digest, err) < 0)
+	if (p->unordered ? digest_descriptor(p->fd, p->path, p->capacity, p->options.cancel, r.digest, err) :
+			   digest_tree_finish(&p->tree, p->capacity, r.digest, err))
 		return -1;
 	if (p->options.guest_bytes)
 		*p->options.guest_bytes = p->capacity;

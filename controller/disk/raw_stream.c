@@ -11,13 +11,20 @@ struct raw_decoder {
 	bool declared;
 };
 
+static int declare(struct raw_decoder *d, struct error **err)
+{
+	if (d->declared || !d->capacity)
+		return 0;
+	d->declared = true;
+	return d->sink.capacity(d->sink.arg, d->capacity, 0, err);
+}
+
 static int raw_push(struct decoder *decoder, const unsigned char *data, size_t len, struct error **err)
 {
 	struct raw_decoder *d = (struct raw_decoder *)decoder;
 
-	if (!d->declared && d->sink.capacity(d->sink.arg, d->capacity, err) < 0)
+	if (declare(d, err) < 0)
 		return -1;
-	d->declared = true;
 	if (d->capacity && len > d->capacity - d->at)
 		return error_set(err, ERROR_PERMANENT, "StreamTooLong", "the stream is longer than the disk's %llu bytes",
 				 (unsigned long long)d->capacity);
@@ -37,7 +44,7 @@ static int raw_finish(struct decoder *decoder, struct error **err)
 {
 	struct raw_decoder *d = (struct raw_decoder *)decoder;
 
-	if (!d->declared && d->sink.capacity(d->sink.arg, d->capacity, err) < 0)
+	if (declare(d, err) < 0)
 		return -1;
 	if (d->capacity && d->at < d->capacity)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %llu of %llu bytes", (unsigned long long)d->at,

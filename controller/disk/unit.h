@@ -22,8 +22,11 @@ struct unit {
 	uint32_t len;           /* bytes of the block: less than 1 MiB only at the end of the disk */
 	unsigned char *data;
 	size_t data_len, data_cap;
-	struct piece pieces[UNIT_PIECES];
+	struct piece pieces[UNIT_PIECES]; /* ascending */
 	size_t piece_count;
+	uint32_t grain;         /* bytes; 0: the format has none */
+	bool again;             /* pieces of the block were written before: these must meet holes */
+	bool no_leaf;           /* nobody wants the leaf */
 
 	int fd;                 /* the raw file, and its name for errors */
 	const char *path;
@@ -39,6 +42,9 @@ struct unit {
 	struct unit *next;      /* in the workers' queue */
 	struct unit *after;     /* in the pipeline's order */
 };
+
+/* The error of a stream that brings a piece of the disk that came before. Returns -1. */
+int unit_twice(const struct unit *u, const struct piece *p, struct error **err);
 
 #define DISK_WORKERS_MAX 16
 struct disk_workers;

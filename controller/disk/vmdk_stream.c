@@ -4,7 +4,9 @@
  * Sparse Extents". The stream is a header, an embedded descriptor, and then sector-aligned markers: compressed grains (a 64-bit sector
  * number, a 32-bit size, a zlib stream), and metadata (grain tables, grain directory, footer, end of stream). Writers differ: ESXi puts
  * each grain table behind its grains and ends with a footer; qemu-img puts all tables in front, where they are true from the beginning,
- * and ends without a marker. In both forms the tables tell how many grains there must be, which is how a cut stream is known. */
+ * and ends without a marker. In both forms the tables tell how many grains there must be, which is how a cut stream is known.
+ * A marker of the kind 4 is not in the document: VMware's writers put it between grains to show that they are alive; nothing follows it. */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,10 +22,12 @@
 #define FLAG_COMPRESSED (1u << 16)
 #define FLAG_MARKERS (1u << 17)
 #define DESCRIPTOR_MAX (1u << 20)
+#define LINE_MAX_KEPT 96 /* bytes of a descriptor's line that are looked at */
 #define MARKER_HEAD 12u
-#define DIRECTORY_MAX (64u << 20) /* bytes of a directory in front: 8 EiB / 32 MiB a table is far beyond */
+#define TEXT_SHOWN 80 /* bytes of a text that came instead */
+#define DIRECTORY_MAX (16u << 20) /* bytes of a directory in front: enough for 62 TiB in grains of 64 KiB, and 8 TiB in the smallest */
 
-enum marker { MARKER_END, MARKER_TABLE, MARKER_DIRECTORY, MARKER_FOOTER };
+enum marker { MARKER_END, MARKER_TABLE, MARKER_DIRECTORY, MARKER_FOOTER, MARKER_PROGRESS };
 
 enum state {
 	IN_HEADER,
@@ -48,6 +52,10 @@ struct vmdk {
 	uint32_t table_entries;
 	uint64_t front_end;   /* bytes: where the markers begin */
 
+	uint64_t descriptor_at, descriptor_end; /* bytes */
+	char line[LINE_MAX_KEPT];
+	size_t line_len;
+
 	/* Tables in front, read as they pass. */
 	uint64_t directory_at, directory_len; /* bytes; len 0: at the end of the stream */
 	unsigned char *directory;
@@ -55,10 +63,9 @@ struct vmdk {
 	unsigned char entry[4];
 
 	uint64_t expected;    /* grains that the tables name */
-	bool tables_seen;
+	bool tables_seen, footer_seen;
 
 	uint64_t grains;      /* grains that came */
-	uint64_t next_sector; /* no grain may begin before */
 
 	/* The grain that comes. */
 	uint64_t grain_sector, grain_at;
@@ -86,6 +93,28 @@ static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...
 	return -1;
 }
 
+/* With at least one byte in head: what came instead. */
+static int not_a_vmdk(const struct vmdk *v, struct error **err)
+{
+	size_t shown = v->head_len < TEXT_SHOWN ? v->head_len : TEXT_SHOWN;
+	char text[TEXT_SHOWN + 1];
+	bool is_text = true;
+
+	for (size_t i = 0; i < shown; i++) {
+		unsigned char c = v->head[i];
+
+		is_text = is_text && (isprint(c) || isspace(c) || c >= 0x80);
+		text[i] = isprint(c) ? (char)c : ' ';
+	}
+	text[shown] = 0;
+	if (!strncmp(text, "# Disk Desc", 11))
+		return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
+	if (is_text) /* passing: what servers say while they are busy or start */
+		return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%s\"", text);
+	return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with the bytes %02x %02x %02x %02x", v->head[0],
+			 v->head[1], v->head[2], v->head[3]);
+}
+
 static int check_header(struct vmdk *v, struct error **err)
 {
 	const unsigned char *h = v->head;
@@ -93,13 +122,8 @@ static int check_header(struct vmdk *v, struct error **err)
 	uint64_t descriptor = get_le64(h + 28), descriptor_len = get_le64(h + 36), directory = get_le64(h + 56), overhead = get_le64(h + 64);
 	uint64_t bytes, tables, covered;
 
-	if (get_le32(h) != MAGIC) {
-		if (h[0] == '<' || !memcmp(h, "HTTP", 4))
-			return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%.60s\"", (const char *)h);
-		if (!memcmp(h, "# Disk Desc", 11))
-			return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
-		return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with %02x %02x %02x %02x", h[0], h[1], h[2], h[3]);
-	}
+	if (get_le32(h) != MAGIC)
+		return not_a_vmdk(v, err);
 	if (version < 1 || version > 3)
 		return broken(v, err, "version %u is not known", version);
 	if (!(flags & FLAG_COMPRESSED) || !(flags & FLAG_MARKERS))
@@ -121,6 +145,8 @@ static int check_header(struct vmdk *v, struct error **err)
 	    descriptor_len > overhead - descriptor)
 		return broken(v, err, "the descriptor does not lie in the header's %llu sectors", (unsigned long long)overhead);
 	v->front_end = overhead * SECTOR;
+	v->descriptor_at = descriptor * SECTOR;
+	v->descriptor_end = v->descriptor_at + descriptor_len * SECTOR;
 	if (directory != GD_AT_END && directory != 0) {
 		covered = v->grain * v->table_entries; /* at most 2^11 * 2^16 */
 		tables = v->capacity / covered + (v->capacity % covered != 0);
@@ -133,7 +159,7 @@ static int check_header(struct vmdk *v, struct error **err)
 			return error_set(err, ERROR_TRANSIENT, "OutOfMemory", "no memory for a grain directory of %llu bytes",
 					 (unsigned long long)v->directory_len);
 	}
-	return v->sink.capacity(v->sink.arg, bytes, err);
+	return v->sink.capacity(v->sink.arg, bytes, (uint32_t)(v->grain * SECTOR), err);
 }
 
 static uint64_t tables_in_front(const struct vmdk *v)
@@ -141,8 +167,40 @@ static uint64_t tables_in_front(const struct vmdk *v)
 	return v->directory_len / 4;
 }
 
+static int check_line(struct vmdk *v, struct error **err)
+{
+	const char *line = v->line, *value;
+
+	v->line[v->line_len] = 0;
+	v->line_len = 0;
+	while (isspace((unsigned char)*line))
+		line++;
+	if (strncasecmp(line, "createType", 10) || !(value = strchr(line, '"')) || !strncasecmp(value, "\"streamOptimized\"", 17))
+		return 0;
+	return error_set(err, ERROR_PERMANENT, "NotAStream", "the VMDK is not streamOptimized: its descriptor says %s", line);
+}
+
+/* Looks at the descriptor's lines as they pass; only the type decides anything. */
+static int read_descriptor(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
+{
+	uint64_t from = v->at < v->descriptor_at ? v->descriptor_at : v->at;
+	uint64_t to = v->at + len < v->descriptor_end ? v->at + len : v->descriptor_end;
+
+	for (uint64_t at = from; at < to; at++) {
+		unsigned char c = data[at - v->at];
+
+		if (c == '\n' || c == '\r' || !c) {
+			if (v->line_len && check_line(v, err) < 0)
+				return -1;
+		} else if (v->line_len < sizeof v->line - 1) {
+			v->line[v->line_len++] = (char)(isprint(c) ? c : '?');
+		}
+	}
+	return 0;
+}
+
 /* Counts the grains that the front's tables name. They lie behind the directory, in ascending order, in all files that are written in one go. */
-static int read_front(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
+static int read_tables(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
 {
 	uint64_t end = v->directory_at + v->directory_len;
 	uint64_t table_len = (uint64_t)v->table_entries * 4;
@@ -209,9 +267,6 @@ static int begin_grain(struct vmdk *v, uint64_t sector, uint32_t size, struct er
 		return broken(v, err, "a grain for sector %llu, beyond the disk's %llu", (unsigned long long)sector, (unsigned long long)v->capacity);
 	if (sector % v->grain)
 		return broken(v, err, "a grain for sector %llu, which is not where a grain begins", (unsigned long long)sector);
-	if (sector < v->next_sector)
-		return broken(v, err, "a grain for sector %llu after the one before %llu: grains must come in ascending order",
-			      (unsigned long long)sector, (unsigned long long)v->next_sector);
 	if (size > limit)
 		return broken(v, err, "a grain of %u compressed bytes, more than its %zu can need", size, bytes);
 	if (v->data_cap < padded) {
@@ -236,7 +291,6 @@ static int emit_grain(struct vmdk *v, const unsigned char *bytes, struct error *
 {
 	uint64_t left = v->capacity - v->grain_sector, sectors = left < v->grain ? left : v->grain;
 
-	v->next_sector = v->grain_sector + v->grain;
 	v->grains++;
 	v->state = IN_MARKER;
 	v->head_len = 0;
@@ -251,6 +305,10 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 	v->head_len = 0;
 	if (kind == MARKER_END && !sectors) {
 		v->state = AT_END;
+		return 0;
+	}
+	if (kind == MARKER_PROGRESS) {
+		v->state = IN_MARKER;
 		return 0;
 	}
 	if (kind < MARKER_TABLE || kind > MARKER_FOOTER)
@@ -279,6 +337,7 @@ static int read_metadata(struct vmdk *v, const unsigned char *data, size_t len, 
 		memcpy(v->head + done, data, len);
 		if (done + len == SECTOR && (get_le32(v->head) != MAGIC || get_le64(v->head + 12) != v->capacity))
 			return broken(v, err, "the footer contradicts the header");
+		v->footer_seen = true;
 	}
 	v->metadata_left -= len;
 	if (!v->metadata_left) {
@@ -347,7 +406,7 @@ static int step(struct vmdk *v, const unsigned char **data, size_t *len, struct 
 		return 0;
 	case IN_FRONT:
 		n = v->front_end - v->at < *len ? (size_t)(v->front_end - v->at) : *len;
-		if (read_front(v, *data, n, err) < 0)
+		if (read_descriptor(v, *data, n, err) < 0 || read_tables(v, *data, n, err) < 0)
 			return -1;
 		v->at += n;
 		*data += n;
@@ -403,9 +462,17 @@ static int vmdk_finish(struct decoder *decoder, struct error **err)
 			return -1;
 		ended = true;
 	}
+	/* Zeros in place of what is missing look like the end marker: where there is to be a footer, it must have come. */
+	if (!v->directory_len && !v->footer_seen)
+		ended = false;
+	if (v->state == IN_HEADER && v->head_len && memcmp(v->head, "KDMV", v->head_len < 4 ? v->head_len : 4))
+		return not_a_vmdk(v, err);
 	if (!ended)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the VMDK stream ended at byte %llu, before its end", (unsigned long long)v->at);
-	if (v->grains != v->expected && (v->tables_seen || v->grains))
+	if (v->grains > v->expected)
+		return broken(v, err, "%llu grains came, but its grain tables name %llu", (unsigned long long)v->grains,
+			      (unsigned long long)v->expected);
+	if (v->grains < v->expected)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated",
 				 "the VMDK stream ended at byte %llu with %llu grains, but its grain tables name %llu", (unsigned long long)v->at,
 				 (unsigned long long)v->grains, (unsigned long long)v->expected);

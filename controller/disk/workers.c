@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <libdeflate.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,17 +26,23 @@ struct bench {
 	unsigned char *block;
 };
 
+int unit_twice(const struct unit *u, const struct piece *p, struct error **err)
+{
+	return error_set(err, ERROR_PERMANENT, "InvalidStream", "byte %llu of the disk comes twice, the second time at byte %llu of the stream",
+			 (unsigned long long)(u->block * DISK_DIGEST_BLOCK + p->at), (unsigned long long)p->stream_offset);
+}
+
 static int inflate_piece(struct bench *b, const struct unit *u, const struct piece *p, struct error **err)
 {
 	enum libdeflate_result result =
 		libdeflate_zlib_decompress(b->inflate, u->data + p->stored_at, p->stored, b->block + p->at, p->len, NULL);
-	unsigned long long guest = (unsigned long long)u->block * DISK_DIGEST_BLOCK + p->at;
+	uint64_t guest = u->block * DISK_DIGEST_BLOCK + p->at;
 
 	if (result == LIBDEFLATE_SUCCESS)
 		return 0;
 	/* Passing: a second copy of the stream may be sound. */
-	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "the grain at byte %llu of the stream (byte %llu of the disk) %s",
-			 (unsigned long long)p->stream_offset, guest,
+	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain %llu (byte %llu of the disk) at byte %llu of the stream %s",
+			 (unsigned long long)(u->grain ? guest / u->grain : 0), (unsigned long long)guest, (unsigned long long)p->stream_offset,
 			 result == LIBDEFLATE_INSUFFICIENT_SPACE ? "inflates to more than a grain" :
 			 result == LIBDEFLATE_SHORT_OUTPUT	 ? "inflates to less than a grain" :
 								   "is corrupt: it does not inflate or its checksum is wrong");
@@ -53,6 +60,24 @@ static int write_all(const struct unit *u, const unsigned char *data, size_t len
 		data += n;
 		at += (uint64_t)n;
 		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* True when the file has nothing but zeros where the pieces belong. */
+static int check_unwritten(const struct bench *b, const struct unit *u, struct error **err)
+{
+	for (size_t i = 0; i < u->piece_count; i++) {
+		const struct piece *p = &u->pieces[i];
+		uint64_t at = u->block * (uint64_t)DISK_DIGEST_BLOCK + p->at;
+		ssize_t n;
+
+		while ((n = pread(u->fd, b->block, p->len, (off_t)at)) < 0 && errno == EINTR)
+			;
+		if (n < 0)
+			return error_set_errno(err, errno, "cannot read %u bytes at %llu of %s", p->len, (unsigned long long)at, u->path);
+		if (!digest_all_zero(b->block, (size_t)n))
+			return unit_twice(u, p, err);
 	}
 	return 0;
 }
@@ -85,6 +110,8 @@ static int process(struct bench *b, struct unit *u, struct error **err)
 {
 	const unsigned char *block = b->block;
 
+	if (u->again && check_unwritten(b, u, err) < 0)
+		return -1;
 	if (u->piece_count == 1 && !u->pieces[0].compressed && u->pieces[0].len == u->len) {
 		block = u->data;
 	} else {
@@ -102,7 +129,7 @@ static int process(struct bench *b, struct unit *u, struct error **err)
 		}
 		memset(b->block + filled, 0, u->len - filled);
 	}
-	if (!digest_leaf(block, u->len, u->leaf))
+	if (!u->no_leaf && !digest_leaf(block, u->len, u->leaf))
 		return error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
 	return write_block(u, block, err);
 }
@@ -139,25 +166,56 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* Whole processors that the cgroup (version 2) allows, 0: no limit. */
-static unsigned cgroup_limit(void)
+/* Processors that one cgroup's directory allows, rounded up; UINT_MAX: no limit. */
+static unsigned cgroup_limit(const char *directory)
 {
-	AUTO_FILE FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-	long long quota, period;
+	AUTO_FREE char *path = NULL;
+	AUTO_FILE FILE *f = NULL;
+	long long quota, period, n;
 
+	if (asprintf(&path, "/sys/fs/cgroup%s/cpu.max", directory) < 0) {
+		path = NULL;
+		return UINT_MAX;
+	}
+	f = fopen(path, "re");
 	if (!f || fscanf(f, "%lld %lld", &quota, &period) != 2 || quota <= 0 || period <= 0)
-		return 0;
-	return quota < period ? 1 : (unsigned)((quota + period - 1) / period);
+		return UINT_MAX;
+	n = quota / period + (quota % period != 0);
+	return n < UINT_MAX ? (unsigned)n : UINT_MAX;
+}
+
+/* The tightest limit of our cgroup (version 2) and those above it. In a container the file system's root is the container's own. */
+static unsigned cgroups_limit(void)
+{
+	AUTO_FILE FILE *f = fopen("/proc/self/cgroup", "re");
+	unsigned limit = cgroup_limit("");
+	char line[4096], *slash;
+
+	while (f && fgets(line, sizeof line, f)) {
+		if (strncmp(line, "0::/", 4))
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		while ((slash = strrchr(line + 3, '/')) && slash[1]) {
+			unsigned n = cgroup_limit(line + 3);
+
+			limit = n < limit ? n : limit;
+			*slash = 0;
+			if (slash == line + 3)
+				break;
+		}
+	}
+	return limit;
 }
 
 static unsigned usable_processors(void)
 {
-	unsigned limit = cgroup_limit(), n = 1;
+	unsigned limit = cgroups_limit(), n = 1;
 	cpu_set_t set;
 
 	if (sched_getaffinity(0, sizeof set, &set) == 0)
 		n = (unsigned)CPU_COUNT(&set);
-	return limit && limit < n ? limit : n ? n : 1;
+	n = limit < n ? limit : n;
+	return n ? n : 1;
 }
 
 struct disk_workers *disk_workers_new(unsigned threads, struct error **err)

@@ -1,4 +1,4 @@
-// links: disk base
+// links: disk base PkgConfig::deflate
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "disk/pipeline.h"
+#include "vmdk_writer.h"
 
 static char directory[64];
 static struct disk_workers *workers;
@@ -183,136 +184,215 @@ static void test_holes_stay_holes(void **state)
 	run("rm %s %s %s", raw, vmdk, out);
 }
 
-static void test_truncation_is_seen_at_every_sector(void **state)
+/* Grains of 64 KiB in the order that is given, behind each other; the disk is 4 MiB and 32 KiB, so its last grain is short. */
+#define GRAIN 65536u
+#define GRAINS 65u
+
+static unsigned char *grains_image(void)
 {
-	AUTO_FREE char *raw = file("in.raw"), *vmdk = file("in.vmdk");
-	AUTO_FREE unsigned char *data = NULL;
+	unsigned char *image = malloc(GRAINS * GRAIN);
+
+	for (size_t i = 0; i < GRAINS * GRAIN; i++)
+		image[i] = (unsigned char)(i / GRAIN + i % 251);
+	memset(image + 20 * GRAIN, 0, GRAIN / 2);
+	return image;
+}
+
+static void grains_stream(struct vmdk_writer *w, const unsigned char *image, const unsigned *order, size_t count)
+{
+	vmdk_begin(w, (GRAINS * GRAIN - GRAIN / 2) / 512, GRAIN / 512, 512);
+	for (size_t i = 0; i < count; i++)
+		vmdk_grain(w, (uint64_t)order[i] * (GRAIN / 512), image + order[i] * GRAIN, order[i] == GRAINS - 1 ? GRAIN / 2 : GRAIN);
+	vmdk_end(w);
+}
+
+static void test_grains_in_any_order(void **state)
+{
+	AUTO_FREE unsigned char *image = grains_image();
+	AUTO_FREE char *out = file("out.raw"), *raw = file("in.raw");
 	char expected[DISK_DIGEST_TEXT_SIZE];
-	size_t len, refused = 0;
+	FILE *f = fopen(raw, "we");
 
 	(void)state;
-	make_raw(raw, 1024, 5);
+	assert_int_equal(fwrite(image, GRAINS * GRAIN - GRAIN / 2, 1, f), 1);
+	fclose(f);
 	assert_int_equal(disk_digest_file(raw, expected, NULL), 0);
-	run("rm -f %s; qemu-img convert -f raw -O vmdk -o subformat=streamOptimized %s %s", vmdk, raw, vmdk);
-	data = load(vmdk, &len);
-	for (size_t cut = 0; cut < len; cut += 512) {
+	for (int kind = 0; kind < 20; kind++) {
+		unsigned order[GRAINS], seed = (unsigned)kind;
 		AUTO_ERROR struct error *err = NULL;
 		struct disk_result result;
+		struct vmdk_writer w;
 
-		if (decode(data, cut, 1 << 20, "vmdk-stream", 0, &result, &err) == 0) {
-			/* qemu-img leaves room behind the last grain: without it the disk is whole */
-			assert_string_equal(result.digest, expected);
-			continue;
+		for (unsigned i = 0; i < GRAINS; i++)
+			order[i] = kind == 0 ? GRAINS - 1 - i : kind == 1 ? i ^ (i < 64) : kind == 2 ? (i + 40) % GRAINS : i;
+		for (unsigned i = GRAINS - 1; kind > 2 && i; i--) {
+			unsigned k = (unsigned)rand_r(&seed) % (i + 1), old = order[i];
+
+			order[i] = order[k];
+			order[k] = old;
 		}
-		assert_int_equal(err->class, ERROR_TRANSIENT);
-		assert_string_equal(err->reason, "StreamTruncated");
-		refused++;
+		grains_stream(&w, image, order, GRAINS);
+		if (decode(w.data, w.len, 100000, NULL, 0, &result, &err) < 0)
+			fail_msg("order %d: %s", kind, error_message(err));
+		run("cmp -s %s %s", raw, out);
+		assert_string_equal(result.digest, expected);
+		assert_int_equal(result.data_bytes, GRAINS * GRAIN - GRAIN);
+		vmdk_free(&w);
 	}
-	assert_true(refused > 100);
 }
 
-static void put32(unsigned char *p, uint32_t v)
+static void test_a_grain_twice_is_refused(void **state)
 {
-	for (int i = 0; i < 4; i++)
-		p[i] = (unsigned char)(v >> 8 * i);
-}
-
-static void put64(unsigned char *p, uint64_t v)
-{
-	put32(p, (uint32_t)v);
-	put32(p + 4, (uint32_t)(v >> 32));
-}
-
-/* A stream of the form that ESXi writes: header, padding to 128 sectors, then what the test puts. */
-static size_t esxi_header(unsigned char *data, uint64_t capacity)
-{
-	memset(data, 0, 65536);
-	memcpy(data, "KDMV", 4);
-	put32(data + 4, 3);
-	put32(data + 8, 0x30001);
-	put64(data + 12, capacity);
-	put64(data + 20, 128);
-	put64(data + 28, 1);
-	put64(data + 36, 1);
-	put32(data + 44, 512);
-	put64(data + 56, UINT64_MAX);
-	put64(data + 64, 128);
-	memcpy(data + 73, "\n \r\n", 4);
-	data[77] = 1;
-	return 65536;
-}
-
-static size_t grain(unsigned char *data, size_t at, uint64_t sector, uint32_t size)
-{
-	memset(data + at, 0, 1024);
-	put64(data + at, sector);
-	put32(data + at + 8, size);
-	/* a zlib stream of nothing */
-	memcpy(data + at + 12, "\x78\x9c\x03\x00\x00\x00\x00\x01", 8);
-	return at + 512;
-}
-
-static void expect(const unsigned char *data, size_t len, const char *reason, const char *part)
-{
-	AUTO_ERROR struct error *err = NULL;
-	struct disk_result result;
-
-	assert_int_equal(decode(data, len, 1 << 20, "vmdk-stream", 0, &result, &err), -1);
-	if (strcmp(err->reason, reason) || !strstr(err->message, part))
-		fail_msg("expected %s with \"%s\", got %s: %s", reason, part, err->reason, err->message);
-}
-
-static void test_hostile_streams_are_refused(void **state)
-{
-	AUTO_FREE unsigned char *d = malloc(1 << 20);
-	size_t n;
+	static const struct { unsigned order[8]; size_t count; } streams[] = {
+		{ { 1, 1 }, 2 }, { { 1, 2, 3, 1 }, 4 }, { { 3, 2, 3 }, 3 },  /* in one MiB */
+		{ { 1, 16, 1 }, 3 }, { { 1, 16, 32, 48, 64, 1 }, 6 }, { { 64, 1, 64 }, 3 }, { { 48, 1, 2, 16, 2, 1 }, 6 }, { { 20, 40, 20 }, 3 },
+	};
+	AUTO_FREE unsigned char *image = grains_image();
 
 	(void)state;
-	n = esxi_header(d, 1 << 20);
-	n = grain(d, n, 1 << 20, 8);
-	expect(d, n, "InvalidVMDK", "beyond the disk's");
-	n = grain(d, esxi_header(d, 1 << 20), 5, 8);
-	expect(d, n, "InvalidVMDK", "not where a grain begins");
-	n = grain(d, esxi_header(d, 1 << 20), 128, 8);
-	n = grain(d, n, 128, 8);
-	expect(d, n, "InvalidVMDK", "ascending order");
-	n = grain(d, esxi_header(d, 1 << 20), 0, 0x7fffffff);
-	expect(d, n, "InvalidVMDK", "compressed bytes");
-	n = grain(d, esxi_header(d, 1 << 20), UINT64_MAX - 127, 8);
-	expect(d, n, "InvalidVMDK", "beyond the disk's");
-	n = esxi_header(d, UINT64_C(1) << 60);
-	expect(d, n, "InvalidVMDK", "capacity");
-	n = esxi_header(d, 2048);
-	put64(d + 20, 96);
-	expect(d, n, "InvalidVMDK", "grain of 96 sectors");
-	n = esxi_header(d, 2048);
-	put32(d + 44, 0);
-	expect(d, n, "InvalidVMDK", "grain table");
-	n = esxi_header(d, 2048);
-	put64(d + 28, 127);
-	put64(d + 36, 2);
-	expect(d, n, "InvalidVMDK", "descriptor");
-	n = esxi_header(d, UINT64_C(1) << 50);
-	put64(d + 56, 20);
-	expect(d, n, "InvalidVMDK", "grain directory");
-	n = esxi_header(d, 2048);
-	d[75] = '\n';
-	expect(d, n, "InvalidVMDK", "text mode");
-	n = esxi_header(d, 2048);
-	put32(d + 4, 4);
-	expect(d, n, "InvalidVMDK", "version 4");
-	n = esxi_header(d, 2048);
-	put32(d + 8, 1);
-	expect(d, n, "NotAStream", "not streamOptimized");
-	memset(d, 0, 1024);
-	strcpy((char *)d, "<html><body>Service unavailable</body></html>");
-	expect(d, 1024, "NotAVMDK", "Service unavailable");
-	n = esxi_header(d, 2048);
-	memset(d + n, 0, 512);
-	put64(d + n, 1);
-	put32(d + n + 12, 9);
-	expect(d, n + 512, "InvalidVMDK", "unknown kind 9");
-	expect(d, 100, "StreamTruncated", "before its end");
+	for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		struct disk_result result;
+		struct vmdk_writer w;
+
+		grains_stream(&w, image, streams[i].order, streams[i].count);
+		assert_int_equal(decode(w.data, w.len, 1 << 20, NULL, 0, &result, &err), -1);
+		assert_int_equal(err->class, ERROR_PERMANENT);
+		assert_string_equal(err->reason, "InvalidStream");
+		assert_non_null(strstr(err->message, "comes twice"));
+		vmdk_free(&w);
+	}
+}
+
+static void test_an_error_stays(void **state)
+{
+	AUTO_FREE unsigned char *image = grains_image();
+	AUTO_FREE char *out = file("out.raw");
+	struct disk_pipeline_options options = { .path = out, .workers = workers };
+	struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+	struct disk_result result;
+	struct vmdk_writer w;
+
+	(void)state;
+	grains_stream(&w, image, (unsigned[]){ 1 }, 1);
+	vmdk_put(w.data + 1024, 2, 8); /* a grain where none begins */
+	for (int i = 0; i < 3; i++) {
+		AUTO_ERROR struct error *err = NULL;
+
+		assert_int_equal(i < 2 ? disk_pipeline_push(p, w.data, w.len, &err) : disk_pipeline_finish(p, &result, &err), -1);
+		assert_non_null(strstr(err->message, "not where a grain begins"));
+	}
+	disk_pipeline_free(p);
+	vmdk_free(&w);
+}
+
+static void test_cancel_ends_it(void **state)
+{
+	AUTO_FREE char *out = file("out.raw");
+	struct cancel *cancel = cancel_new(NULL);
+	struct disk_pipeline_options options = { .format = "raw", .path = out, .workers = workers, .cancel = cancel };
+	struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+	AUTO_ERROR struct error *pushed = NULL, *finished = NULL;
+	struct disk_result result;
+
+	(void)state;
+	assert_int_equal(disk_pipeline_push(p, out, 8, NULL), 0);
+	cancel_request(cancel);
+	assert_int_equal(disk_pipeline_push(p, out, 8, &pushed), -1);
+	assert_int_equal(pushed->class, ERROR_CANCELLED);
+	assert_int_equal(disk_pipeline_finish(p, &result, &finished), -1);
+	assert_int_equal(finished->class, ERROR_CANCELLED);
+	disk_pipeline_free(p);
+	cancel_free(cancel);
+}
+
+static void test_text_instead_of_a_disk(void **state)
+{
+	static const char text[] = "<!DOCTYPE html><title>Log in</title>";
+	AUTO_ERROR struct error *err = NULL, *empty = NULL, *tiny = NULL;
+	struct disk_result result;
+
+	(void)state;
+	assert_int_equal(decode((const unsigned char *)text, sizeof text - 1, 5, NULL, 0, &result, &err), -1);
+	assert_string_equal(err->reason, "NotAVMDK");
+	assert_non_null(strstr(err->message, "Log in"));
+	assert_int_equal(decode((const unsigned char *)text, 0, 5, NULL, 0, &result, &empty), -1);
+	assert_string_equal(empty->reason, "StreamTruncated");
+	assert_int_equal(decode((const unsigned char *)text, 3, 5, NULL, 0, &result, &tiny), -1);
+	assert_string_equal(tiny->reason, "StreamTruncated");
+}
+
+struct many {
+	pthread_t thread;
+	const struct vmdk_writer *stream;
+	char *out;
+	struct disk_result result;
+	int failed;
+};
+
+static void *convert_one(void *arg)
+{
+	struct many *m = arg;
+	struct disk_pipeline_options options = { .path = m->out, .workers = workers, .no_sync = true };
+	struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+
+	for (size_t at = 0; !m->failed && at < m->stream->len; at += 65536)
+		m->failed = disk_pipeline_push(p, m->stream->data + at, m->stream->len - at < 65536 ? m->stream->len - at : 65536, NULL);
+	m->failed = m->failed || disk_pipeline_finish(p, &m->result, NULL);
+	disk_pipeline_free(p);
+	return NULL;
+}
+
+static void test_pipelines_share_the_workers(void **state)
+{
+	AUTO_FREE unsigned char *image = grains_image();
+	struct many many[8] = { 0 };
+	unsigned order[GRAINS];
+	struct vmdk_writer w;
+
+	(void)state;
+	for (unsigned i = 0; i < GRAINS; i++)
+		order[i] = i;
+	grains_stream(&w, image, order, GRAINS);
+	for (int i = 0; i < 8; i++) {
+		many[i].stream = &w;
+		assert_true(asprintf(&many[i].out, "%s/many%d.raw", directory, i) > 0);
+		assert_int_equal(pthread_create(&many[i].thread, NULL, convert_one, &many[i]), 0);
+	}
+	for (int i = 0; i < 8; i++) {
+		char digest[DISK_DIGEST_TEXT_SIZE];
+
+		pthread_join(many[i].thread, NULL);
+		assert_int_equal(many[i].failed, 0);
+		assert_int_equal(disk_digest_file(many[i].out, digest, NULL), 0);
+		assert_string_equal(many[i].result.digest, many[0].result.digest);
+		assert_string_equal(digest, many[0].result.digest);
+		unlink(many[i].out);
+		free(many[i].out);
+	}
+	vmdk_free(&w);
+}
+
+static void test_abandoned_halfway(void **state)
+{
+	AUTO_FREE unsigned char *image = grains_image();
+	AUTO_FREE char *out = file("out.raw");
+	unsigned order[GRAINS];
+	struct vmdk_writer w;
+
+	(void)state;
+	for (unsigned i = 0; i < GRAINS; i++)
+		order[i] = i;
+	grains_stream(&w, image, order, GRAINS);
+	for (size_t len = 0; len < w.len; len += w.len / 9) {
+		struct disk_pipeline_options options = { .path = out, .workers = workers };
+		struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+
+		assert_int_equal(disk_pipeline_push(p, w.data, len, NULL), 0);
+		disk_pipeline_free(p);
+	}
+	disk_pipeline_free(NULL);
+	vmdk_free(&w);
 }
 
 static void test_corrupt_grain_names_its_place(void **state)
@@ -331,19 +411,28 @@ static void test_corrupt_grain_names_its_place(void **state)
 	assert_int_equal(decode(data, len, 1 << 16, "vmdk-stream", 0, &result, &err), -1);
 	assert_int_equal(err->class, ERROR_TRANSIENT);
 	assert_string_equal(err->reason, "CorruptGrain");
-	assert_non_null(strstr(err->message, "byte "));
+	assert_non_null(strstr(err->message, "grain "));
+	assert_non_null(strstr(err->message, "of the stream"));
 }
 
 static void test_capacity_must_be_as_expected(void **state)
 {
-	AUTO_FREE unsigned char *d = malloc(1 << 20);
+	unsigned char d[1024] = { 0 };
 	struct disk_result result;
 	AUTO_ERROR struct error *err = NULL, *longer = NULL, *shorter = NULL;
-	size_t n = esxi_header(d, 2048);
+	struct vmdk_writer w;
 
 	(void)state;
-	assert_int_equal(decode(d, n, 1 << 20, "vmdk-stream", 512, &result, &err), -1);
+	vmdk_begin(&w, 2048, 128, 512);
+	vmdk_end(&w);
+	assert_int_equal(decode(w.data, w.len, 1 << 20, "vmdk-stream", 512, &result, &err), -1);
 	assert_string_equal(err->reason, "CapacityMismatch");
+	vmdk_free(&w);
+	vmdk_begin(&w, 0, 128, 512); /* an empty disk is one */
+	vmdk_end(&w);
+	assert_int_equal(decode(w.data, w.len, 1 << 20, NULL, 0, &result, NULL), 0);
+	assert_int_equal(result.capacity, 0);
+	vmdk_free(&w);
 	assert_int_equal(decode(d, 1024, 1 << 20, "raw", 512, &result, &longer), -1);
 	assert_string_equal(longer->reason, "StreamTooLong");
 	assert_int_equal(decode(d, 512, 1 << 20, "raw", 1024, &result, &shorter), -1);
@@ -370,6 +459,7 @@ static void test_full_disk_names_the_file(void **state)
 	setrlimit(RLIMIT_FSIZE, &old);
 	assert_int_equal(failed, -1);
 	assert_non_null(strstr(err->message, "out.raw"));
+	assert_non_null(strstr(err->message, "bytes at 1"));
 }
 
 int main(void)
@@ -378,8 +468,13 @@ int main(void)
 		cmocka_unit_test(test_streams_of_qemu_decode_at_any_split),
 		cmocka_unit_test(test_raw_streams),
 		cmocka_unit_test(test_holes_stay_holes),
-		cmocka_unit_test(test_truncation_is_seen_at_every_sector),
-		cmocka_unit_test(test_hostile_streams_are_refused),
+		cmocka_unit_test(test_grains_in_any_order),
+		cmocka_unit_test(test_a_grain_twice_is_refused),
+		cmocka_unit_test(test_an_error_stays),
+		cmocka_unit_test(test_cancel_ends_it),
+		cmocka_unit_test(test_text_instead_of_a_disk),
+		cmocka_unit_test(test_pipelines_share_the_workers),
+		cmocka_unit_test(test_abandoned_halfway),
 		cmocka_unit_test(test_corrupt_grain_names_its_place),
 		cmocka_unit_test(test_capacity_must_be_as_expected),
 		cmocka_unit_test(test_full_disk_names_the_file),
