@@ -1,0 +1,62 @@
+#include "target/mapping.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buffer.h"
+
+void problem_add(json_t *problems, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
+		json_array_append_new(problems, json_string(text));
+	free(text);
+}
+
+static bool has_network(const struct vm_model *model, const char *network)
+{
+	for (size_t i = 0; i < model->nic_count; i++)
+		if (model->nics[i].network && !strcmp(model->nics[i].network, network))
+			return true;
+	return false;
+}
+
+static void list_networks(const struct vm_model *model, struct buffer *b)
+{
+	for (size_t i = 0; i < model->nic_count; i++)
+		buffer_addf(b, "%s%s", i ? ", " : "", model->nics[i].network ? model->nics[i].network : "(unnamed)");
+	if (!model->nic_count)
+		buffer_add_string(b, "no NICs");
+}
+
+void mapping_check(const struct target_import *t, const struct vm_model *model, json_t *problems)
+{
+	const struct vmimport_spec *spec = &t->import->spec;
+
+	for (size_t i = 0; i < spec->network_mapping_count; i++) {
+		const char *network = spec->network_mapping[i].source_network;
+
+		if (!network || !*network || !spec->network_mapping[i].destination_network || !*spec->network_mapping[i].destination_network) {
+			problem_add(problems, "spec.networkMapping[%zu] lacks sourceNetwork or destinationNetwork", i);
+			continue;
+		}
+		for (size_t k = 0; k < i; k++)
+			if (spec->network_mapping[k].source_network && !strcmp(spec->network_mapping[k].source_network, network))
+				problem_add(problems, "spec.networkMapping names the source network \"%s\" twice", network);
+		if (model && !spec->skip_preflight_checks && !has_network(model, network)) {
+			CLEANUP(buffer_free) struct buffer list;
+
+			buffer_init(&list, 16384);
+			list_networks(model, &list);
+			problem_add(problems, "spec.networkMapping[%zu].sourceNetwork \"%s\" is no network of %s, which is on: %s", i, network, model->name,
+				    list.data ? list.data : "");
+		}
+	}
+}

@@ -1,0 +1,7 @@
+#include "target/target.h"
+
+void target_free(struct target *target)
+{
+	if (target)
+		target->ops->free(target);
+}
