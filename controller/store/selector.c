@@ -4,23 +4,25 @@
 
 #include "json/codec.h"
 
-static bool term_matches(const char *term, const json_t *labels)
+/* One requirement: "key", "!key", "key=value", "key==value", "key!=value". */
+static bool term_matches(char *term, const json_t *labels)
 {
-	AUTO_FREE char *key = strdup(term);
-	char *value = key ? strchr(key, '=') : NULL;
-	bool negated = value && value > key && value[-1] == '!';
+	char *value = strchr(term, '=');
+	bool negated = *term == '!';
 	const char *have;
 
-	if (!key)
-		return false;
+	if (negated)
+		term++;
 	if (value) {
-		value[negated ? -1 : 0] = 0;
-		value += value[1] == '=' ? 2 : 1; /* == is = */
+		if (value > term && value[-1] == '!') {
+			negated = true;
+			value[-1] = 0;
+		}
+		*value = 0;
+		value += value[1] == '=' ? 2 : 1;
 	}
-	have = json_string_value(json_object_get(labels, key));
-	if (!value)
-		return have != NULL;
-	return (have && !strcmp(have, value)) != negated;
+	have = json_string_value(json_object_get(labels, term));
+	return (have && (!value || !strcmp(have, value))) != negated;
 }
 
 bool selector_matches(const char *selector, const json_t *object)
@@ -29,6 +31,8 @@ bool selector_matches(const char *selector, const json_t *object)
 	const json_t *labels = json_path(object, "metadata.labels");
 	char *rest = copy, *term;
 
+	if (selector && !copy)
+		return false;
 	while ((term = strsep(&rest, ",")))
 		if (*term && !term_matches(term, labels))
 			return false;

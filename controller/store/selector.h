@@ -1,4 +1,4 @@
-/* Label selectors of equality: "key=value,key2,key3!=value". */
+/* Label selectors of equality and existence: "key=value,key2,key3!=value,!key4". Sets ("in", "notin") are not known. */
 #pragma once
 
 #include <jansson.h>
