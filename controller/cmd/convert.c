@@ -1,4 +1,5 @@
 /* A streamed disk image -> a sparse raw file, with the engine of the daemon. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -15,6 +16,8 @@ static const char help[] =
 	"Usage: vm-import-controller convert [OPTION]... IN OUT\n"
 	"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input.\n\n"
 	"      --format FORMAT   vmdk-stream or raw (default: by content)\n"
+	"      --capacity BYTES  the size that the disk must have; anything else is an error\n"
+	"      --digest          print the digest only\n"
 	"      --sync            wait until the storage has everything\n"
 	"  -q, --quiet           no progress\n"
 	"  -h, --help\n\n"
@@ -24,6 +27,15 @@ static int usage_error(const char *what)
 {
 	fprintf(stderr, "vm-import-controller convert: %s\nvm-import-controller convert --help tells the options.\n", what);
 	return EXIT_USAGE;
+}
+
+static bool parse_capacity(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return isdigit((unsigned char)*text) && !*end && !errno && *out && *out <= INT64_MAX;
 }
 
 static void show(uint64_t bytes, uint64_t *last)
@@ -53,6 +65,7 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 
 	if (file < 0 || !data)
 		return error_set_errno(err, errno, "cannot open %s", in);
+	fcntl(file, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
 	workers = disk_workers_new(0, err);
 	if (!workers)
 		return -1;
@@ -79,20 +92,28 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 int cmd_convert(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "format", required_argument, NULL, 'f' }, { "sync", no_argument, NULL, 's' }, { "quiet", no_argument, NULL, 'q' },
-		{ "help", no_argument, NULL, 'h' },	    { 0 },
+		{ "format", required_argument, NULL, 'f' }, { "capacity", required_argument, NULL, 'c' }, { "digest", no_argument, NULL, 'd' },
+		{ "sync", no_argument, NULL, 's' },	    { "quiet", no_argument, NULL, 'q' },	  { "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	struct disk_pipeline_options pipeline = { .no_sync = true };
 	AUTO_ERROR struct error *err = NULL;
 	struct disk_result result;
 	struct stat st;
-	bool quiet = false;
+	bool quiet = false, digest_only = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
 		switch (c) {
 		case 'f':
 			pipeline.format = optarg;
+			break;
+		case 'c':
+			if (!parse_capacity(optarg, &pipeline.capacity))
+				return usage_error("--capacity takes a number of bytes");
+			break;
+		case 'd':
+			digest_only = true;
 			break;
 		case 's':
 			pipeline.no_sync = false;
@@ -116,6 +137,13 @@ int cmd_convert(int argc, char **argv)
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 		return EXIT_FAILED;
 	}
-	printf("capacity %" PRIu64 "\ndata %" PRIu64 "\ndigest %s\n", result.capacity, result.data_bytes, result.digest);
+	if (digest_only)
+		puts(result.digest);
+	else
+		printf("capacity %" PRIu64 "\ndata %" PRIu64 "\ndigest %s\n", result.capacity, result.data_bytes, result.digest);
+	if (fflush(stdout) || ferror(stdout)) {
+		fputs("vm-import-controller: cannot write to standard output\n", stderr);
+		return EXIT_FAILED;
+	}
 	return EXIT_DONE;
 }

@@ -78,6 +78,7 @@ struct vmdk {
 	uint64_t metadata_left;
 };
 
+/* The error of the header, marker or table that is being read. */
 static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...)
 {
@@ -88,7 +89,8 @@ static int broken(const struct vmdk *v, struct error **err, const char *fmt, ...
 	if (vasprintf(&what, fmt, ap) < 0)
 		what = NULL;
 	va_end(ap);
-	error_set(err, ERROR_PERMANENT, "InvalidVMDK", "the VMDK stream is broken at byte %llu: %s", (unsigned long long)v->at, what ? what : "");
+	error_set(err, ERROR_PERMANENT, "InvalidVMDK", "the VMDK stream is broken at byte %llu: %s",
+		  (unsigned long long)(v->at - v->head_len), what ? what : "");
 	free(what);
 	return -1;
 }
@@ -107,7 +109,7 @@ static int not_a_vmdk(const struct vmdk *v, struct error **err)
 		text[i] = isprint(c) ? (char)c : ' ';
 	}
 	text[shown] = 0;
-	if (!strncmp(text, "# Disk Desc", 11))
+	if (v->head_len >= 11 && !memcmp(v->head, "# Disk Desc", 11))
 		return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
 	if (is_text) /* passing: what servers say while they are busy or start */
 		return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%s\"", text);
@@ -228,9 +230,11 @@ static int read_tables(struct vmdk *v, const unsigned char *data, size_t len, st
 		if (v->table == tables_in_front(v))
 			return 0;
 		table_at = (uint64_t)get_le32(v->directory + v->table * 4) * SECTOR;
-		if (at > table_at + table_len - 1 || table_at + table_len > v->front_end)
+		if (at > table_at + table_len - 1 || table_at + table_len > v->front_end) {
+			v->at = at;
 			return broken(v, err, "grain table %llu is at sector %llu, where it cannot be", (unsigned long long)v->table,
 				      (unsigned long long)(table_at / SECTOR));
+		}
 		if (at < table_at) {
 			i += table_at - at < len - i ? (size_t)(table_at - at) : len - i;
 			continue;
@@ -302,12 +306,13 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 	uint64_t sectors = get_le64(v->head);
 	uint32_t kind = get_le32(v->head + MARKER_HEAD);
 
-	v->head_len = 0;
 	if (kind == MARKER_END && !sectors) {
+		v->head_len = 0;
 		v->state = AT_END;
 		return 0;
 	}
 	if (kind == MARKER_PROGRESS) {
+		v->head_len = 0;
 		v->state = IN_MARKER;
 		return 0;
 	}
@@ -316,6 +321,7 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 	if (sectors > (UINT64_C(1) << 24) || (kind == MARKER_FOOTER && sectors != 1) ||
 	    (kind == MARKER_TABLE && sectors != ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR))
 		return broken(v, err, "a marker of kind %u over %llu sectors", kind, (unsigned long long)sectors);
+	v->head_len = 0;
 	v->kind = (enum marker)kind;
 	v->metadata_left = sectors * SECTOR;
 	v->state = sectors ? IN_METADATA : IN_MARKER;
