@@ -7,6 +7,7 @@
 
 #include "api/resources.h"
 #include "base/backoff.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "json/codec.h"
@@ -25,7 +26,7 @@ struct sent {
 
 struct event_recorder {
 	struct store *store;
-	char *component, instance[256];
+	char *component, instance[129]; /* reportingInstance has at most 128 */
 	pthread_mutex_t lock; /* guards waiting and stopped */
 	pthread_cond_t woken;
 	json_t *waiting;
@@ -34,17 +35,46 @@ struct event_recorder {
 	struct sent kept[SERIES_KEPT]; /* the thread's own; the oldest is replaced */
 };
 
-/* At most max bytes, not cutting a UTF-8 character. */
-static json_t *bounded(const char *text, size_t max)
+/* How long the UTF-8 character at p is; 0: it is none (RFC 3629: not overlong, no surrogate). */
+static size_t character(const unsigned char *p)
 {
-	size_t len = strlen(text);
+	size_t len = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
 
-	if (len > max) {
-		len = max;
-		while (len && ((unsigned char)text[len] & 0xc0) == 0x80)
-			len--;
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+/* At most NOTE_MAX bytes of whole characters; "?" for what is none, as a source's own words may hold. */
+static json_t *make_note(const char *text)
+{
+	char note[NOTE_MAX];
+	size_t n = 0;
+
+	while (*text) {
+		size_t len = character((const unsigned char *)text);
+
+		if (n + (len ? len : 1) > sizeof note)
+			break;
+		memcpy(note + n, len ? text : "?", len ? len : 1);
+		n += len ? len : 1;
+		text += len ? len : 1;
 	}
-	return json_stringn_nocheck(text, len);
+	return json_stringn(note, n);
+}
+
+/* "<name>.<random>", owned: a name that Kubernetes accepts when the object's is one. */
+static char *make_name(const char *object)
+{
+	int len = (int)strnlen(object, 200);
+	char *name = NULL;
+
+	while (len > 1 && strchr("-.", object[len - 1])) /* where it was cut */
+		len--;
+	return asprintf(&name, "%.*s.%08x%08x", len, object, backoff_random(UINT32_MAX), backoff_random(UINT32_MAX)) < 0 ? NULL : name;
 }
 
 static struct sent *find_sent(struct event_recorder *r, const char *signature)
@@ -73,7 +103,9 @@ static void keep_sent(struct event_recorder *r, const char *signature, const cha
 		if (r->kept[i].last < oldest->last)
 			oldest = &r->kept[i];
 	sent_clear(oldest);
-	*oldest = (struct sent){ strdup(signature), strdup(ns), strdup(name), 1, clock_monotonic_ms() };
+	*oldest = (struct sent){ strdup(signature), strdup(ns), name ? strdup(name) : NULL, 1, clock_monotonic_ms() };
+	if (!oldest->signature || !oldest->ns || !oldest->name)
+		sent_clear(oldest);
 }
 
 /* One more of an event that was sent; false when that one is no more. */
@@ -96,21 +128,28 @@ static bool add_to_series(struct event_recorder *r, struct sent *s)
 
 static void send_event(struct event_recorder *r, json_t *event)
 {
-	const char *ns = json_path_string(event, "metadata.namespace"), *note = json_path_string(event, "note");
-	const char *reason = json_path_string(event, "reason"), *uid = json_path_string(event, "regarding.uid");
-	AUTO_FREE char *signature = NULL;
+	static const char *const parts[] = { "regarding.uid", "regarding.name", "type", "reason", "note" };
+	const char *ns = json_path_string(event, "metadata.namespace");
+	AUTO_BUFFER struct buffer signature = { 0 };
 	AUTO_ERROR struct error *err = NULL;
+	AUTO_JSON json_t *made = NULL;
 	struct sent *before;
 
-	if (r->quiet || asprintf(&signature, "%s\n%s\n%s", uid ? uid : "", reason ? reason : "", note ? note : "") < 0)
+	if (r->quiet)
 		return;
-	before = find_sent(r, signature);
+	buffer_init(&signature, 4096);
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		buffer_addf(&signature, "%s\n", json_path_string(event, parts[i]) ? json_path_string(event, parts[i]) : "");
+	if (signature.failed)
+		return;
+	before = find_sent(r, signature.data);
 	if (before && add_to_series(r, before))
 		return;
-	AUTO_JSON json_t *made = store_create(r->store, &api_events, ns, event, &err);
+	made = store_create(r->store, &api_events, ns, event, &err);
 	if (made) {
-		keep_sent(r, signature, ns, json_path_string(made, "metadata.name"));
-	} else if (err->code == 403 || err->code == 405) {
+		keep_sent(r, signature.data, ns, json_path_string(made, "metadata.name"));
+	} else if (err->code == 405 || !strcmp(err->reason, "Forbidden")) {
+		/* Not "NamespaceTerminating", which is 403 too. */
 		log_write(LOG_INFO, "no events will be written", "error", error_message(err), NULL);
 		r->quiet = true;
 	} else {
@@ -166,12 +205,12 @@ void event_record(struct event_recorder *r, const json_t *object, const char *ty
 	AUTO_FREE char *event_name = NULL;
 	AUTO_JSON json_t *event = NULL;
 
-	if (!r || !name || asprintf(&event_name, "%.200s.%08x%08x", name, backoff_random(UINT32_MAX), backoff_random(UINT32_MAX)) < 0)
+	if (!r || !name || !(event_name = make_name(name)))
 		return;
 	clock_rfc3339_us(now);
 	event = json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:{s:s*, s:s*, s:s*, s:s*, s:s*, s:s*}}", "apiVersion",
 			  "events.k8s.io/v1", "kind", "Event", "metadata", "name", event_name, "namespace", ns ? ns : "default", "eventTime", now,
-			  "type", type, "reason", reason, "action", reason, "note", bounded(note, NOTE_MAX), "reportingController", r->component,
+			  "type", type, "reason", reason, "action", reason, "note", make_note(note), "reportingController", r->component,
 			  "reportingInstance", *r->instance ? r->instance : r->component, "regarding", "apiVersion",
 			  json_path_string(object, "apiVersion"), "kind", json_path_string(object, "kind"), "namespace", ns, "name", name, "uid",
 			  json_path_string(object, "metadata.uid"), "resourceVersion", json_path_string(object, "metadata.resourceVersion"));

@@ -125,7 +125,7 @@ static int authorization(struct kube_client *c, bool refresh, char **out, struct
 static int attempted(const struct kube_call *call, struct error **err)
 {
 	const struct resource *res = call->res;
-	AUTO_BUFFER struct buffer b;
+	AUTO_BUFFER struct buffer b = { 0 };
 
 	buffer_init(&b, 4096);
 	buffer_addf(&b, "cannot %s %s%s%s", call->verb, res->plural, *res->group ? "." : "", res->group);

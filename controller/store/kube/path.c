@@ -47,7 +47,7 @@ static int add_segment(struct buffer *b, const struct resource *res, const char 
 char *kube_path(const struct kube_call *call, struct error **err)
 {
 	const struct resource *res = call->res;
-	AUTO_BUFFER struct buffer b;
+	AUTO_BUFFER struct buffer b = { 0 };
 	char *path;
 
 	buffer_init(&b, 16u << 10);
