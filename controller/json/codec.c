@@ -81,7 +81,7 @@ static int decode_array(const struct json_field *field, const json_t *json, void
 		char below[PATH_MAX_LEN];
 		int failed;
 
-		snprintf(below, sizeof below, "%s[%zu]", path, i);
+		snprintf(below, sizeof below, "%.*s[%zu]", PATH_MAX_LEN - 24, path, i);
 		*count = i + 1; /* so that a half-filled element is freed too */
 		if (field->of)
 			failed = decode_object(field->of, json_array_get(json, i), at(items, i * size), below, depth + 1, err);
