@@ -113,7 +113,7 @@ static int authorization(struct kube_client *c, bool refresh, char **out, struct
 		c->token_read = now;
 	}
 	if (failed && !c->token)
-		return error_move(err, move_ptr(failed));
+		return error_set(err, ERROR_TRANSIENT, "NoToken", "%s", error_message(failed));
 	if (c->token && asprintf(out, "Authorization: Bearer %s", c->token) < 0) {
 		*out = NULL;
 		return error_set_errno(err, ENOMEM, "cannot make the request");

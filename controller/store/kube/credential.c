@@ -8,6 +8,15 @@
 
 #include "store/kube/kubeconfig.h"
 
+/* Permanent, also for an absent file: not-found is said of objects only. */
+static char *unreadable(const char *path, int error_number, struct error **err)
+{
+	char text[128];
+
+	error_set_code(err, ERROR_PERMANENT, "UnreadableFile", error_number, "cannot read %s: %s", path, strerror_r(error_number, text, sizeof text));
+	return NULL;
+}
+
 char *credential_read(const char *path, size_t max, struct error **err)
 {
 	/* O_NONBLOCK: a FIFO is told, not waited for. */
@@ -16,10 +25,8 @@ char *credential_read(const char *path, size_t max, struct error **err)
 	size_t len = 0;
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		error_set_errno(err, errno, "cannot read %s", path);
-		return NULL;
-	}
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return unreadable(path, errno, err);
 	if (!S_ISREG(st.st_mode)) {
 		error_set(err, ERROR_PERMANENT, "InvalidFile", "%s is no regular file", path);
 		return NULL;
@@ -29,19 +36,15 @@ char *credential_read(const char *path, size_t max, struct error **err)
 		return NULL;
 	}
 	text = malloc((size_t)st.st_size + 1);
-	if (!text) {
-		error_set_errno(err, ENOMEM, "cannot read %s", path);
-		return NULL;
-	}
+	if (!text)
+		return unreadable(path, ENOMEM, err);
 	while (len < (size_t)st.st_size) {
 		ssize_t n = read(fd, text + len, (size_t)st.st_size - len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			error_set_errno(err, errno, "cannot read %s", path);
-			return NULL;
-		}
+		if (n < 0)
+			return unreadable(path, errno, err);
 		if (n == 0)
 			break;
 		len += (size_t)n;

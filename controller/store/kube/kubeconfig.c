@@ -144,17 +144,12 @@ int kubeconfig_add_files(struct kubeconfig *k, const char *list, bool must_exist
 	if (!copy)
 		return error_set_errno(err, ENOMEM, "cannot read %s", list);
 	while ((file = strsep(&rest, ":"))) {
-		AUTO_ERROR struct error *failed = NULL;
 		AUTO_FREE char *text = NULL;
 
-		if (!*file)
+		if (!*file || (!must_exist && access(file, F_OK) < 0 && errno == ENOENT))
 			continue;
-		text = credential_read(file, 16u << 20, &failed);
-		if (!text && failed && failed->class == ERROR_NOT_FOUND && !must_exist)
-			continue;
-		if (!text)
-			return error_move(err, move_ptr(failed));
-		if (kubeconfig_add(k, text, strlen(text), file, err) < 0)
+		text = credential_read(file, 16u << 20, err);
+		if (!text || kubeconfig_add(k, text, strlen(text), file, err) < 0)
 			return -1;
 	}
 	return 0;
