@@ -20,12 +20,24 @@ struct session {
 	struct session *next;
 };
 
+/* An open that failed for good: not tried again with the same spec and Secret for a while. Some endpoints lock an account after a few
+ * refused logins. */
+struct refusal {
+	char *key, *fingerprint;
+	struct error *error;
+	uint64_t since;
+	struct refusal *next;
+};
+
+#define REFUSAL_MS (5 * 60 * 1000)
+
 struct sessions {
 	struct store *store;
 	struct cancel *cancel;
 	pthread_mutex_t lock;   /* guards list and the users; not held while a session is opened or closed */
 	pthread_mutex_t opening; /* one login at a time, so that a source gets one session; taken before lock */
 	struct session *list;
+	struct refusal *refusals; /* guarded by opening */
 };
 
 struct sessions *sessions_new(struct store *store, struct cancel *cancel)
@@ -54,6 +66,14 @@ static void session_close(struct session *s)
 
 DEFINE_CLEANUP(struct session, session_close_p, session_close)
 
+static void refusal_free(struct refusal *r)
+{
+	free(r->key);
+	free(r->fingerprint);
+	error_free(r->error);
+	free(r);
+}
+
 void sessions_free(struct sessions *p)
 {
 	if (!p)
@@ -63,6 +83,12 @@ void sessions_free(struct sessions *p)
 
 		p->list = s->next;
 		session_close(s);
+	}
+	while (p->refusals) {
+		struct refusal *r = p->refusals;
+
+		p->refusals = r->next;
+		refusal_free(r);
 	}
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->opening);
@@ -156,6 +182,36 @@ static struct session *find(struct sessions *p, const char *key, const char *fin
 	return found;
 }
 
+/* Tells the remembered refusal of this key, if it still counts; drops it otherwise. The caller holds opening. */
+static int check_refusal(struct sessions *p, const char *key, const char *fingerprint, struct error **err)
+{
+	for (struct refusal **at = &p->refusals; *at; at = &(*at)->next) {
+		struct refusal *r = *at;
+
+		if (strcmp(r->key, key))
+			continue;
+		if (!strcmp(r->fingerprint, fingerprint) && clock_monotonic_ms() - r->since < REFUSAL_MS)
+			return error_set_code(err, r->error->class, r->error->reason, r->error->code, "%s", r->error->message);
+		*at = r->next;
+		refusal_free(r);
+		break;
+	}
+	return 0;
+}
+
+/* Takes the error. The caller holds opening. */
+static void remember_refusal(struct sessions *p, const char *key, const char *fingerprint, struct error *error)
+{
+	struct refusal *r = calloc(1, sizeof *r);
+
+	if (!r) {
+		error_free(error);
+		return;
+	}
+	*r = (struct refusal){ strdup(key), strdup(fingerprint), error, clock_monotonic_ms(), p->refusals };
+	p->refusals = r;
+}
+
 int session_get(struct sessions *p, const json_t *object, struct session **out, struct error **err)
 {
 	const char *kind = json_path_string(object, "kind"), *ns = json_path_string(object, "metadata.namespace");
@@ -164,6 +220,7 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	CLEANUP(session_close_p) struct session *s = NULL;
 	AUTO_JSON json_t *secret = NULL;
 	AUTO_FREE char *key = NULL, *fingerprint = NULL;
+	AUTO_ERROR struct error *failed = NULL;
 
 	if (!ops)
 		return error_set(err, ERROR_PERMANENT, "SourceKindUnsupported", "this version cannot import from a %s", kind ? kind : "source without a kind");
@@ -182,13 +239,21 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 		*out = open;
 		return 0;
 	}
+	if (check_refusal(p, key, fingerprint, err) < 0)
+		return -1;
 	s = calloc(1, sizeof *s);
 	if (!s)
 		return error_set_errno(err, ENOMEM, "cannot open a session");
 	s->pool = p;
-	s->source = ops->open(object, secret, p->cancel, err);
-	if (!s->source)
-		return -1;
+	s->source = ops->open(object, secret, p->cancel, &failed);
+	if (!s->source) {
+		if (failed && failed->class == ERROR_PERMANENT) {
+			error_set_code(err, failed->class, failed->reason, failed->code, "%s", failed->message);
+			remember_refusal(p, key, fingerprint, move_ptr(failed));
+			return -1;
+		}
+		return error_move(err, move_ptr(failed));
+	}
 	s->key = move_ptr(key);
 	s->fingerprint = move_ptr(fingerprint);
 	s->users = 1;

@@ -12,7 +12,8 @@ struct session;
 struct sessions *sessions_new(struct store *store, struct cancel *cancel);
 /* Logs out everywhere. No session may be in use. Accepts NULL. */
 void sessions_free(struct sessions *sessions);
-/* The session of a source object, opened when there is none or its spec or Secret changed. Give back with session_put. */
+/* The session of a source object, opened when there is none or its spec or Secret changed. Give back with session_put. What was refused
+ * for good (a wrong password) is not tried again for five minutes, unless spec or Secret change. */
 int session_get(struct sessions *sessions, const json_t *source_object, struct session **out, struct error **err);
 struct source *session_source(const struct session *session);
 struct session *session_ref(struct session *session); /* one more user */

@@ -114,7 +114,7 @@ static int keep_network(void *arg, const xmlNode *objects)
 {
 	json_t *names = arg;
 	AUTO_FREE char *name = xml_text(vmware_property(objects, "name")), *ref = xml_text(xml_child(objects, "obj"));
-	AUTO_FREE char *key = xml_text(vmware_property(objects, "key")), *opaque = xml_text(vmware_property(objects, "summary.opaqueNetworkId"));
+	AUTO_FREE char *key = xml_text(vmware_property(objects, "key")), *opaque = xml_path_text(vmware_property(objects, "summary"), "opaqueNetworkId");
 
 	if (name && ref)
 		json_object_set_new(names, ref, json_string(name));

@@ -1,0 +1,39 @@
+#!/bin/bash
+# An import that is deleted while it downloads: within 5 s the transfer has stopped, the lease is aborted, scratch is empty, the object gone.
+# needs: vsphere kube
+# timeout: 240
+. "$(dirname "$0")/lib.sh"
+
+jq '.nfc.streamMBps = 5 | .lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
+start_vsphere "$WORK/inventory.json"
+start_kube
+start_daemon
+apply_source
+apply_import default web web-off
+apply_import default scattered scattered 'forcePowerOff: true'
+downloading() { [ "$(import_field default "$1" '{.status.diskImportStatus[0].bytesTransferred}')" -gt 1000000 ]; }
+wait_for 60 downloading web
+wait_for 60 downloading scattered
+assert_eq "leases while it downloads" "$(admin_state '.openLeases | length')" 2
+[ -n "$(find "$SCRATCH" -name 'disk-*.raw')" ] || fail "no disk on scratch"
+
+before=$(date +%s%N)
+kubectl delete virtualmachineimport web --timeout=20s >/dev/null
+took=$((($(date +%s%N) - before) / 1000000))
+note "gone after $took ms"
+[ $took -lt 5000 ] || fail "the deletion took $took ms"
+assert_eq "leases afterwards" "$(admin_state '[.openLeases[].VM] | join(" ")')" "/DC1/vm/scattered"
+assert_eq "aborted leases" "$(admin_state .leases.aborted)" 1
+assert_eq "directories on scratch" "$(find "$SCRATCH" -mindepth 1 -type d | wc -l)" 1
+assert_eq "images" "$(kubectl get vmimage -o name | wc -l)" 0
+
+# SIGTERM in the middle of a transfer gives the lease back and keeps what was fetched for the next start.
+stop_daemon 10
+assert_eq "leases after SIGTERM" "$(admin_state '.openLeases | length')" 0
+assert_eq "sessions after SIGTERM" "$(admin_state '.openSessions | length')" 0
+start_daemon
+wait_for 60 downloading scattered
+kubectl delete virtualmachineimport scattered --timeout=20s >/dev/null
+assert_eq "files on scratch" "$(find "$SCRATCH" -mindepth 1 ! -name .image-key)" ''
+assert_source_clean
+stop_daemon 10

@@ -1,0 +1,86 @@
+#!/bin/bash
+# The import command: the same job without a cluster. What it leaves, its exit codes, and that a second call goes on.
+# needs: vsphere
+# timeout: 240
+. "$(dirname "$0")/lib.sh"
+
+jq '.lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
+start_vsphere "$WORK/inventory.json"
+out=$WORK/out
+run() { "$VIC" import "$@" 2>"$WORK/err" >"$WORK/printed"; }
+
+{ source_manifest; import_manifest default web web-off; import_manifest default odd "Every Controller" 'folder: Odd'; } >"$WORK/two.yaml"
+run -f "$WORK/two.yaml" -o "$out"
+assert_contains "what it prints" "$(cat "$WORK/err")" "virtualMachineRunning"
+[[ $(cat "$WORK/err") != *$'\033'* ]] || fail "escape sequences although it is no terminal"
+for i in 0 1; do
+	assert_same "$out/web-off/disk-$i.raw" "$(vm_state /DC1/vm/web-off ".Disks[$i].Source")"
+	assert_contains "digests" "$(cat "$WORK/printed")" "$out/web-off/disk-$i.raw"
+done
+for i in $(seq 0 5); do assert_same "$out/every-controller/disk-$i.raw" "$(vm_state "Every Controller" ".Disks[$i].Source")"; done
+assert_eq "kinds of what is left" "$(grep -h '^kind:' "$out"/web-off/virtualmachine.yaml "$out"/objects/virtualmachineimport-default-web.yaml | tr '\n' ' ')" \
+	"kind: VirtualMachine kind: VirtualMachineImport "
+grep -q 'importStatus: virtualMachineRunning' "$out/objects/virtualmachineimport-default-web.yaml" || fail "no status in the object"
+! grep -rq "$VSPHERE_PASSWORD" "$out" || fail "the password is in the output directory"
+assert_source_clean
+note "two machines imported"
+
+# Done is done: a second call fetches nothing.
+served=$(admin_state .bytesServed)
+run -f "$WORK/two.yaml" -o "$out"
+assert_eq "bytes served by a second call" "$(admin_state .bytesServed)" "$served"
+
+# Interrupted, and gone on with.
+stop_vsphere
+jq '.nfc.streamMBps = 15 | .lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
+start_vsphere "$WORK/inventory.json"
+{ source_manifest; import_manifest default slow web-off; } >"$WORK/slow.yaml"
+"$VIC" import -f "$WORK/slow.yaml" -o "$WORK/slow" 2>"$WORK/err" &
+pid=$!
+background+=($pid)
+one_done() { [ -e "$WORK/slow/web-off/.disk-1.raw.journal" ]; }
+wait_for 60 one_done
+kill -INT $pid
+assert_fails 130 wait $pid
+assert_contains "what an interrupted call prints" "$(cat "$WORK/err")" "goes on where it was"
+assert_source_clean
+served=$(admin_state .bytesServed)
+run -f "$WORK/slow.yaml" -o "$WORK/slow"
+for i in 0 1; do assert_same "$WORK/slow/web-off/disk-$i.raw" "$(vm_state /DC1/vm/web-off ".Disks[$i].Source")"; done
+again=$(($(admin_state .bytesServed) - served))
+small=$(du -B1 "$WORK/slow/web-off/disk-1.raw" | cut -f1)
+large=$(du -B1 "$WORK/slow/web-off/disk-0.raw" | cut -f1)
+note "the second call fetched $again bytes for disks of $large and $small"
+[ $again -lt $((large + small / 2)) ] || fail "a finished disk was fetched again"
+assert_source_clean
+
+# What is wrong is said in one sentence, with exit code 1.
+fails() { # fails PART ARGUMENT...
+	local part=$1
+	shift
+	assert_fails 1 run "$@"
+	assert_contains "the reason" "$(cat "$WORK/err")" "$part"
+	note "$(tail -n 1 "$WORK/err")"
+}
+{ source_manifest | sed 's/password: .*/password: wrong/'; import_manifest default web web-off; } >"$WORK/wrong.yaml"
+fails "refused the login" -f "$WORK/wrong.yaml" -o "$WORK/wrong"
+{ source_manifest; import_manifest default web nobody; } >"$WORK/nobody.yaml"
+fails "no virtual machine nobody" -f "$WORK/nobody.yaml" -o "$WORK/nobody"
+import_manifest default web web-off >"$WORK/alone.yaml"
+fails "no VmwareSource default/vcenter" -f "$WORK/alone.yaml" -o "$WORK/alone"
+fails "No such file" -f "$WORK/not-there.yaml" -o "$WORK/x"
+printf 'a: [1, 2\nb: 3\n' >"$WORK/broken.yaml"
+fails "broken.yaml, line 2" -f "$WORK/broken.yaml" -o "$WORK/x"
+# The mended manifest on the same directory starts anew.
+{ source_manifest; import_manifest default web no-tools 'forcePowerOff: true'; } >"$WORK/nobody.yaml"
+run -f "$WORK/nobody.yaml" -o "$WORK/nobody"
+
+# Usage.
+assert_fails 2 run -f "$WORK/two.yaml"
+assert_fails 2 run -o "$WORK/x"
+assert_fails 2 run --nonsense
+assert_fails 2 "$VIC" nonsense 2>/dev/null
+"$VIC" --help | grep -q '^  import ' || fail "--help does not name the import command"
+for command in run import convert; do "$VIC" $command --help | grep -q "^Usage: vm-import-controller $command" || fail "$command --help"; done
+"$VIC" version | grep -q '^vm-import-controller [0-9]' || fail version
+assert_source_clean
