@@ -34,10 +34,11 @@ struct refusal {
 struct sessions {
 	struct store *store;
 	struct cancel *cancel;
-	pthread_mutex_t lock;   /* guards list and the users; not held while a session is opened or closed */
-	pthread_mutex_t opening; /* one login at a time, so that a source gets one session; taken before lock */
+	pthread_mutex_t lock; /* guards all below; not held while a session is opened or closed */
+	pthread_cond_t opened;
 	struct session *list;
-	struct refusal *refusals; /* guarded by opening */
+	struct refusal *refusals;
+	json_t *opening;      /* keys whose login is under way: a second one waits for it, so that a source gets one session */
 };
 
 struct sessions *sessions_new(struct store *store, struct cancel *cancel)
@@ -48,8 +49,9 @@ struct sessions *sessions_new(struct store *store, struct cancel *cancel)
 		return NULL;
 	p->store = store;
 	p->cancel = cancel;
+	p->opening = json_object();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_mutex_init(&p->opening, NULL);
+	pthread_cond_init(&p->opened, NULL);
 	return p;
 }
 
@@ -90,8 +92,9 @@ void sessions_free(struct sessions *p)
 		p->refusals = r->next;
 		refusal_free(r);
 	}
+	json_decref(p->opening);
+	pthread_cond_destroy(&p->opened);
 	pthread_mutex_destroy(&p->lock);
-	pthread_mutex_destroy(&p->opening);
 	free(p);
 }
 
@@ -163,12 +166,11 @@ static char *fingerprint_of(const json_t *object, json_t *secret)
 	return text ? hex_sha256(text) : NULL;
 }
 
-/* The open session of this key and fingerprint with one more user. Others of the key become stale. */
+/* The open session of this key and fingerprint with one more user. Others of the key become stale. The caller holds the lock. */
 static struct session *find(struct sessions *p, const char *key, const char *fingerprint)
 {
 	struct session *found = NULL;
 
-	LOCK_GUARD(&p->lock);
 	for (struct session *s = p->list; s; s = s->next) {
 		if (strcmp(s->key, key))
 			continue;
@@ -182,7 +184,7 @@ static struct session *find(struct sessions *p, const char *key, const char *fin
 	return found;
 }
 
-/* Tells the remembered refusal of this key, if it still counts; drops it otherwise. The caller holds opening. */
+/* Tells the remembered refusal of this key, if it still counts; drops it otherwise. The caller holds the lock. */
 static int check_refusal(struct sessions *p, const char *key, const char *fingerprint, struct error **err)
 {
 	for (struct refusal **at = &p->refusals; *at; at = &(*at)->next) {
@@ -199,17 +201,32 @@ static int check_refusal(struct sessions *p, const char *key, const char *finger
 	return 0;
 }
 
-/* Takes the error. The caller holds opening. */
-static void remember_refusal(struct sessions *p, const char *key, const char *fingerprint, struct error *error)
+/* The caller holds the lock. */
+static void remember_refusal(struct sessions *p, const char *key, const char *fingerprint, const struct error *error)
 {
 	struct refusal *r = calloc(1, sizeof *r);
 
-	if (!r) {
-		error_free(error);
+	if (!r)
 		return;
-	}
-	*r = (struct refusal){ strdup(key), strdup(fingerprint), error, clock_monotonic_ms(), p->refusals };
+	*r = (struct refusal){ .key = strdup(key), .fingerprint = strdup(fingerprint), .since = clock_monotonic_ms(), .next = p->refusals };
+	error_set_code(&r->error, error->class, error->reason, error->code, "%s", error->message);
 	p->refusals = r;
+}
+
+/* Logs in. On failure *err is set. */
+static struct session *open_session(struct sessions *p, const struct source_ops *ops, const json_t *object, const json_t *secret, struct error **err)
+{
+	CLEANUP(session_close_p) struct session *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		error_set_errno(err, ENOMEM, "cannot open a session");
+		return NULL;
+	}
+	s->pool = p;
+	s->users = 1;
+	s->source = ops->open(object, secret, p->cancel, err);
+	s->last_used = clock_monotonic_ms();
+	return s->source ? move_ptr(s) : NULL;
 }
 
 int session_get(struct sessions *p, const json_t *object, struct session **out, struct error **err)
@@ -233,32 +250,30 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	fingerprint = fingerprint_of(object, secret);
 	if (!fingerprint)
 		return error_set_errno(err, ENOMEM, "cannot open a session");
-	LOCK_GUARD(&p->opening);
-	struct session *open = find(p, key, fingerprint);
-	if (open) {
-		*out = open;
-		return 0;
-	}
-	if (check_refusal(p, key, fingerprint, err) < 0)
-		return -1;
-	s = calloc(1, sizeof *s);
-	if (!s)
-		return error_set_errno(err, ENOMEM, "cannot open a session");
-	s->pool = p;
-	s->source = ops->open(object, secret, p->cancel, &failed);
-	if (!s->source) {
-		if (failed && failed->class == ERROR_PERMANENT) {
-			error_set_code(err, failed->class, failed->reason, failed->code, "%s", failed->message);
-			remember_refusal(p, key, fingerprint, move_ptr(failed));
-			return -1;
+	{
+		LOCK_GUARD(&p->lock);
+		while (json_object_get(p->opening, key))
+			pthread_cond_wait(&p->opened, &p->lock);
+		struct session *open = find(p, key, fingerprint);
+		if (open) {
+			*out = open;
+			return 0;
 		}
+		if (check_refusal(p, key, fingerprint, err) < 0)
+			return -1;
+		json_object_set_new(p->opening, key, json_true());
+	}
+	s = open_session(p, ops, object, secret, &failed);
+	LOCK_GUARD(&p->lock);
+	json_object_del(p->opening, key);
+	pthread_cond_broadcast(&p->opened);
+	if (!s) {
+		if (failed->class == ERROR_PERMANENT)
+			remember_refusal(p, key, fingerprint, failed);
 		return error_move(err, move_ptr(failed));
 	}
 	s->key = move_ptr(key);
 	s->fingerprint = move_ptr(fingerprint);
-	s->users = 1;
-	s->last_used = clock_monotonic_ms();
-	LOCK_GUARD(&p->lock);
 	s->next = p->list;
 	p->list = s;
 	*out = move_ptr(s);
