@@ -10,10 +10,13 @@ static bool same(const char *a, const char *b)
 	return !strcmp(a ? a : "", b ? b : "");
 }
 
+/* by may be the old text itself, or a part of it. */
 static void replace(char **text, const char *by)
 {
+	char *copy = by ? strdup(by) : NULL;
+
 	free(*text);
-	*text = by ? strdup(by) : NULL;
+	*text = copy;
 }
 
 static struct api_condition *find(struct api_condition *list, size_t count, const char *type)

@@ -232,6 +232,10 @@ static void test_conditions(void **state)
 	assert_string_equal(s.conditions[0].last_transition_time, "2000-01-01T00:00:00Z"); /* the status did not change */
 	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "True", "Done", "b", true));
 	assert_string_not_equal(s.conditions[0].last_transition_time, "2000-01-01T00:00:00Z");
+	/* what a condition holds may be what it is set to (asan tells) */
+	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "False", s.conditions[0].reason, s.conditions[0].message, true));
+	assert_string_equal(s.conditions[0].reason, "Done");
+	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "True", "Done", "b", true));
 	assert_int_equal(s.condition_count, 1);
 	assert_true(condition_is_true(s.conditions, s.condition_count, "Ready"));
 	assert_false(condition_is_true(s.conditions, s.condition_count, "Stalled"));
