@@ -220,7 +220,8 @@ void transfer_status(struct transfer_engine *e, const char *key, struct transfer
 
 		disk->total = job->disks[i].capacity;
 		disk->done = job->disks[i].done;
-		disk->transferred = job->disks[i].transferred;
+		/* Who writes this into an object is called for what it wrote: a figure of now would be another one each time, without end. */
+		disk->transferred = out->state == TRANSFER_RUNNING && !disk->done ? job->disks[i].shown : job->disks[i].transferred;
 		if (disk->done) {
 			disk->data_bytes = job->disks[i].result.data_bytes;
 			memcpy(disk->digest, job->disks[i].result.digest, sizeof disk->digest);

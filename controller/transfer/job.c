@@ -206,6 +206,8 @@ static int stream_disks(struct job *job, struct source_export *export, struct er
 		}
 		if (pthread_cond_timedwait(&woken, &lock, &until) == ETIMEDOUT) {
 			pthread_mutex_unlock(&lock);
+			for (size_t i = 0; i < job->disk_count; i++)
+				job->disks[i].shown = job->disks[i].transferred;
 			job->source->ops->export_progress(export, percent_of(job));
 			job->notify(job->notify_arg, job->key);
 			pthread_mutex_lock(&lock);

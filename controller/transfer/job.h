@@ -10,6 +10,7 @@
 /* One disk of a job. counter and done are written by the disk's thread and read by others; result once done is set. */
 struct job_disk {
 	_Atomic uint64_t transferred; /* guest bytes passed */
+	_Atomic uint64_t shown;       /* the same, when the job was last told of */
 	_Atomic bool done;
 	uint64_t capacity;
 	struct disk_result result;

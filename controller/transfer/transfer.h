@@ -15,7 +15,7 @@ struct transfer_engine;
 enum transfer_state { TRANSFER_NONE, TRANSFER_RUNNING, TRANSFER_DONE, TRANSFER_FAILED };
 
 struct transfer_disk_status {
-	uint64_t transferred, total; /* bytes of the guest's disk passed so far, and its capacity */
+	uint64_t transferred, total; /* bytes of the guest's disk passed (while it runs: when last notified of), and its capacity */
 	bool done;
 	uint64_t data_bytes;         /* once done: bytes that are not holes */
 	char digest[DISK_DIGEST_TEXT_SIZE]; /* once done */

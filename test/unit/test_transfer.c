@@ -118,9 +118,9 @@ struct bench {
 	char directory[64], below[80];
 };
 
-static void setup(struct bench *b)
+static void setup_notified(struct bench *b, unsigned notify_ms)
 {
-	struct transfer_options options = { .notify = notified, .arg = b, .notify_ms = 20 };
+	struct transfer_options options = { .notify = notified, .arg = b, .notify_ms = notify_ms };
 
 	memset(b, 0, sizeof *b);
 	b->fake.source.ops = &fake_ops;
@@ -129,6 +129,11 @@ static void setup(struct bench *b)
 	snprintf(b->below, sizeof b->below, "%s/a/b", b->directory);
 	b->engine = transfer_engine_new(&options, NULL);
 	assert_non_null(b->engine);
+}
+
+static void setup(struct bench *b)
+{
+	setup_notified(b, 20);
 }
 
 static void teardown(struct bench *b)
@@ -280,6 +285,31 @@ static void test_permanent_failure_aborts(void **state)
 	teardown(&b);
 }
 
+/* Who writes what it is told into an object, and is called for that change again, must not find another figure each time. */
+static void test_figures_change_with_notifications_only(void **state)
+{
+	static const unsigned beats[] = { 60000, 20 };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct transfer_status status;
+		struct bench b;
+
+		setup_notified(&b, beats[i]);
+		b.fake.hang = true;
+		assert_int_equal(start(&b, NULL, NULL), 0);
+		while (b.fake.streams < 3)
+			cancel_wait(NULL, 5);
+		cancel_wait(NULL, 300);
+		transfer_status(b.engine, "job", &status);
+		assert_int_equal(status.state, TRANSFER_RUNNING);
+		assert_int_equal(status.disks[0].transferred > 0, i == 1);
+		transfer_status_clear(&status);
+		transfer_end(b.engine, "job");
+		teardown(&b);
+	}
+}
+
 static void test_cancel_lets_go_at_once(void **state)
 {
 	uint64_t begun;
@@ -362,7 +392,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fetches_all_disks_once),	    cmocka_unit_test(test_fetches_only_what_is_missing),
 		cmocka_unit_test(test_breaks_are_fetched_again),    cmocka_unit_test(test_permanent_failure_aborts),
-		cmocka_unit_test(test_cancel_lets_go_at_once),	    cmocka_unit_test(test_engine_end_cancels_jobs),
+		cmocka_unit_test(test_figures_change_with_notifications_only), cmocka_unit_test(test_cancel_lets_go_at_once),	    cmocka_unit_test(test_engine_end_cancels_jobs),
 		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded), cmocka_unit_test(test_no_space_is_told_before),
 	};
 
