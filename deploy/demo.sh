@@ -33,6 +33,10 @@ step() { step=$((step + 1)); printf '%s[%d/%d] %3d s  %s%s\n' "$bold" $step $ste
 tell() { printf '    %s\n' "$@"; }
 die() { printf '%sdemo.sh: %s%s\n' "$bold" "$*" "$plain" >&2; exit 1; }
 shown() { printf '    %s$ %s%s\n' "$bold" "$1" "$plain"; } # a command as a user types it
+run() { # shows the command and runs it, the output indented
+	shown "$*"
+	"$@" 2>&1 | sed 's/^/    /'
+}
 quietly() { # quietly COMMAND...: its output only when it fails
 	"$@" >"$work/log" 2>&1 </dev/null || { tail -n 40 "$work/log" >&2; die "failed: $*"; }
 }
@@ -182,12 +186,9 @@ if [ $cluster = 0 ]; then
 
 	step "What came out"
 	vm=$out/demo-vm-01
-	shown "ls -lsh $vm"
-	find "$vm" -maxdepth 1 -type f -printf '%f %s %b\n' | sort |
-		awk '{ printf "    %-22s %11d bytes, %8.1f MiB of storage in use\n", $1, $2, $3 / 2048 }'
-	sed "s#^$out/##; s/^/    /" "$work/result"
-	shown "cat $vm/virtualmachine.yaml"
-	sed 's/^/    /' "$vm/virtualmachine.yaml"
+	sed 's/^/    /' "$work/result"
+	run ls -lsh "$vm"
+	run cat "$vm/virtualmachine.yaml"
 
 	step "The imported disks boot"
 	# The lists' entries are in the order of the source.
@@ -202,15 +203,11 @@ fi
 
 # --- with a cluster ------------------------------------------------------------------------------------------------------
 
-run() { # shows the command and runs it, the output indented
-	shown "$*"
-	"$@" 2>&1 | sed 's/^/    /'
-}
-
 step "Kubernetes: kube-apiserver, etcd, and a stand-in for Harvester (built once, in some 10 minutes)"
 [ "$(id -u)" = 0 ] || die "--cluster needs root"
-settings=$(KUBE_PARTS='controller-manager harvester' test/peers/kube/up.sh 2> >(grep --line-buffered '^building' | sed 's/^/    /' >&2)) ||
-	die "the cluster does not start"
+test/peers/kube/build.sh 2>&1 >"$work/log" | sed 's/^/    /'
+settings=$(KUBE_PARTS='controller-manager harvester' test/peers/kube/up.sh 2>"$work/log") ||
+	{ tail -n 40 "$work/log" >&2; die "the cluster does not start"; }
 eval "$settings"
 tell "$(kubectl version 2>/dev/null | grep Server)"
 run kubectl apply -f crds/
