@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+#define CLEANUP(fn) __attribute__((cleanup(fn), unused)) /* a variable may be there for its cleanup alone */
 
 /* Defines name(type **p), which calls fn on *p unless it is NULL: DEFINE_CLEANUP(FILE, file_close_p, fclose). */
 #define DEFINE_CLEANUP(type, name, fn)        \

@@ -8,6 +8,7 @@
 #include "target/vmspec.h"
 #include "transfer/journal.h"
 
+static void set_message(struct step *s, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 static void set_message(struct step *s, const char *fmt, va_list ap)
 {
 	char *text = NULL;
