@@ -335,7 +335,7 @@ json_t *yaml_load(const char *text, size_t len, const char *file_name, struct er
 json_t *yaml_load_file(const char *path, struct error **err)
 {
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CLEANUP(buffer_free) struct buffer text;
+	CLEANUP(buffer_free) struct buffer text = { 0 };
 	struct stat st;
 	char piece[16384];
 	ssize_t n;

@@ -51,7 +51,7 @@ void mapping_check(const struct target_import *t, const struct vm_model *model, 
 			if (spec->network_mapping[k].source_network && !strcmp(spec->network_mapping[k].source_network, network))
 				problem_add(problems, "spec.networkMapping names the source network \"%s\" twice", network);
 		if (model && !spec->skip_preflight_checks && !has_network(model, network)) {
-			CLEANUP(buffer_free) struct buffer list;
+			CLEANUP(buffer_free) struct buffer list = { 0 };
 
 			buffer_init(&list, 16384);
 			list_networks(model, &list);

@@ -97,7 +97,7 @@ static char *path_of(const struct inventory *inventory, const char *ref, const c
 
 static int list_datacenters(struct vmware_session *s, struct inventory *inventory, struct cancel *cancel, struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer spec;
+	CLEANUP(buffer_free) struct buffer spec = { 0 };
 
 	buffer_init(&spec, 65536);
 	buffer_add_string(&spec, "<specSet><propSet><type>Datacenter</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>vmFolder</pathSet></propSet>"
@@ -124,7 +124,7 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 {
 	AUTO_JSON json_t *objects = json_object();
 	struct inventory inventory = { objects };
-	CLEANUP(buffer_free) struct buffer all, matching;
+	CLEANUP(buffer_free) struct buffer all = { 0 }, matching = { 0 };
 	size_t all_count = 0, found = 0;
 	AUTO_FREE char *path = NULL, *folder = NULL;
 	const char *ref;
@@ -167,7 +167,7 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 
 static int list_vms(struct vmware_session *s, const char *vm_folder, struct inventory *inventory, struct cancel *cancel, struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer spec;
+	CLEANUP(buffer_free) struct buffer spec = { 0 };
 
 	buffer_init(&spec, 65536);
 	buffer_add_string(&spec, "<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
@@ -218,7 +218,7 @@ int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm
 {
 	AUTO_JSON json_t *objects = json_object();
 	struct inventory inventory = { objects };
-	CLEANUP(buffer_free) struct buffer matching;
+	CLEANUP(buffer_free) struct buffer matching = { 0 };
 	AUTO_FREE char *path = NULL, *found_ref = NULL;
 	size_t found = 0;
 	const char *ref;

@@ -343,7 +343,7 @@ int lease_cleanup(struct vmware_session *session, const char *id, struct cancel 
 	const char *end = strchr(id, ']');
 	AUTO_FREE char *own = vmware_session_key(session), *key = NULL;
 	AUTO_ERROR struct error *failed = NULL;
-	CLEANUP(buffer_free) struct buffer arguments;
+	CLEANUP(buffer_free) struct buffer arguments = { 0 };
 	xmlNode *result;
 	AUTO_XML xmlDoc *doc = NULL;
 

@@ -129,7 +129,7 @@ static int keep_network(void *arg, const xmlNode *objects)
 static json_t *network_names(struct vmware_session *s, const xmlNode *objects, struct cancel *cancel, struct error **err)
 {
 	AUTO_JSON json_t *names = json_object();
-	CLEANUP(buffer_free) struct buffer spec;
+	CLEANUP(buffer_free) struct buffer spec = { 0 };
 	size_t count = 0;
 
 	buffer_init(&spec, 1 << 20);

@@ -55,7 +55,7 @@ static int fault_error(const char *method, const xmlNode *fault, struct error **
 static xmlDoc *exchange(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
 			struct cancel *cancel, struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer body;
+	CLEANUP(buffer_free) struct buffer body = { 0 };
 	AUTO_RESPONSE struct http_response response = { 0 };
 	AUTO_FREE char *cookie = NULL, *set_cookie = NULL, *header = NULL;
 	AUTO_XML xmlDoc *doc = NULL;
@@ -119,7 +119,7 @@ static xmlDoc *exchange(struct vmware_session *s, const char *method, struct vmw
 
 static int log_in(struct vmware_session *s, struct cancel *cancel, struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer arguments;
+	CLEANUP(buffer_free) struct buffer arguments = { 0 };
 	AUTO_XML xmlDoc *doc = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 	xmlNode *result = NULL;
@@ -305,7 +305,7 @@ xmlNode *vmware_property(const xmlNode *objects, const char *name)
 xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node, struct cancel *cancel,
 			  struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer a;
+	CLEANUP(buffer_free) struct buffer a = { 0 };
 	AUTO_XML xmlDoc *doc = NULL;
 	xmlNode *result = NULL;
 
@@ -339,7 +339,7 @@ int vmware_retrieve(struct vmware_session *s, const char *spec_set, int (*each)(
 		return error_set_errno(err, ENOMEM, "cannot read the inventory");
 	}
 	for (;;) {
-		CLEANUP(buffer_free) struct buffer next;
+		CLEANUP(buffer_free) struct buffer next = { 0 };
 		AUTO_XML xmlDoc *doc = NULL;
 		xmlNode *result = NULL;
 
