@@ -92,8 +92,12 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 int cmd_convert(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "format", required_argument, NULL, 'f' }, { "capacity", required_argument, NULL, 'c' }, { "digest", no_argument, NULL, 'd' },
-		{ "sync", no_argument, NULL, 's' },	    { "quiet", no_argument, NULL, 'q' },	  { "help", no_argument, NULL, 'h' },
+		{ "format", required_argument, NULL, 'f' },
+		{ "capacity", required_argument, NULL, 'c' },
+		{ "digest", no_argument, NULL, 'd' },
+		{ "sync", no_argument, NULL, 's' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	struct disk_pipeline_options pipeline = { .no_sync = true };

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <linux/fs.h>
 
 #include "disk/digest_tree.h"
 
@@ -122,7 +122,8 @@ int digest_tree_finish(struct digest_tree *tree, uint64_t capacity, char out[DIS
 		CLEANUP(free_context_p) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 
 		if (tree->failed || !ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) || !EVP_DigestUpdate(ctx, head, sizeof head - 1) ||
-		    !EVP_DigestUpdate(ctx, size, sizeof size) || !EVP_DigestUpdate(ctx, root, sizeof root) || !EVP_DigestFinal_ex(ctx, sum, NULL))
+		    !EVP_DigestUpdate(ctx, size, sizeof size) || !EVP_DigestUpdate(ctx, root, sizeof root) ||
+		    !EVP_DigestFinal_ex(ctx, sum, NULL))
 			return error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
 	}
 	strcpy(out, "vmid1:");
@@ -177,8 +178,8 @@ int digest_descriptor(int fd, const char *path, uint64_t size, struct cancel *ca
 			if (n < 0 && errno == EINTR)
 				continue;
 			if (n <= 0)
-				return n ? error_set_errno(err, errno, "cannot read %s at %llu", path, (unsigned long long)(at + got)) :
-					   error_set(err, ERROR_TRANSIENT, "ShortRead", "%s became shorter while it was read", path);
+				return n ? error_set_errno(err, errno, "cannot read %s at %llu", path, (unsigned long long)(at + got))
+					 : error_set(err, ERROR_TRANSIENT, "ShortRead", "%s became shorter while it was read", path);
 			got += (size_t)n;
 		}
 		if (!digest_leaf(block, want, leaf))

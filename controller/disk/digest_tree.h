@@ -14,7 +14,7 @@ struct digest_tree {
 	uint64_t next; /* index of the next leaf */
 	unsigned char pending[DIGEST_LEVELS][DIGEST_SIZE];
 	bool has[DIGEST_LEVELS];
-	bool failed;   /* the hash library did */
+	bool failed; /* the hash library did */
 };
 
 /* SHA-256(prefix || a || b); false when the hash library fails. */

@@ -9,7 +9,6 @@
 #include "disk/decoder.h"
 #include "disk/unit.h"
 
-#define UNITS_MAX (DISK_WORKERS_MAX + 2)
 /* Writeback is started this often, and what lies so far behind leaves the page cache: a long copy must not push out everything else. */
 #define WINDOW (UINT64_C(32) << 20)
 #define KEEP_CACHED (UINT64_C(256) << 20)
@@ -26,22 +25,20 @@ struct disk_pipeline {
 	bool have_capacity;
 	uint64_t stream_bytes;
 
-	struct unit units[UNITS_MAX];
-	size_t unit_count;      /* of them in use at the most */
-	struct unit *spare;     /* linked by after; only the pushing thread's */
-	struct unit *current;   /* being filled */
+	unsigned held;              /* units */
+	struct unit *current;       /* being filled */
 	struct unit *first, **last; /* submitted, in the disk's order; only the pushing thread's */
 
-	pthread_mutex_t lock;   /* guards the units' finished */
+	pthread_mutex_t lock; /* guards the units' finished */
 	pthread_cond_t finished;
 
-	uint64_t next_block;    /* after the highest that was begun */
-	bool unordered;         /* the stream went back: the tree is useless, the file tells the digest at the end */
-	uint32_t grain;         /* bytes; 0: the format has none */
+	uint64_t next_block; /* after the highest that was begun */
+	bool unordered;      /* the stream went back: the tree is useless, the file tells the digest at the end */
+	uint32_t grain;      /* bytes; 0: the format has none */
 	struct digest_tree tree;
 	uint64_t data_bytes;
-	uint64_t flushed;       /* of the file: up to where writeback was started */
-	struct error *error;    /* the first; there is no going on after it */
+	uint64_t flushed;    /* of the file: up to where writeback was started */
+	struct error *error; /* the first; there is no going on after it */
 };
 
 static void unit_done(struct unit *u)
@@ -90,8 +87,7 @@ static bool retire(struct disk_pipeline *p, bool wait)
 		p->data_bytes += u->written;
 		flush_behind(p, (u->block + 1) * DISK_DIGEST_BLOCK);
 	}
-	u->after = p->spare;
-	p->spare = u;
+	workers_give_unit(p->options.workers, u, p->held--);
 	return true;
 }
 
@@ -129,25 +125,24 @@ static void await_block(struct disk_pipeline *p, uint64_t block)
 	}
 }
 
-static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block)
+static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block, struct error **err)
 {
 	uint64_t left = p->capacity - block * DISK_DIGEST_BLOCK;
 	struct unit *u;
 
 	while (retire(p, false))
 		;
-	if (!p->spare && p->unit_count < workers_count(p->options.workers) + 2) {
-		u = &p->units[p->unit_count++];
-		u->owner = p;
-		u->done = unit_done;
-		u->fd = p->fd;
-		u->path = p->path;
-	} else {
-		if (!p->spare)
-			retire(p, true);
-		u = p->spare;
-		p->spare = u->after;
+	while (!(u = workers_take_unit(p->options.workers, p->held))) {
+		if (!retire(p, true)) {
+			error_set_errno(err, ENOMEM, "cannot decode %s", p->path);
+			return NULL;
+		}
 	}
+	p->held++;
+	u->owner = p;
+	u->done = unit_done;
+	u->fd = p->fd;
+	u->path = p->path;
 	u->block = block;
 	/* A raw stream of unknown length ends with its last piece. */
 	u->len = p->have_capacity ? (left < DISK_DIGEST_BLOCK ? (uint32_t)left : DISK_DIGEST_BLOCK) : 0;
@@ -164,27 +159,6 @@ static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block)
 	}
 	u->no_leaf = p->unordered;
 	return u;
-}
-
-static int append(struct unit *u, const void *data, size_t len, struct error **err)
-{
-	if (u->data_cap - u->data_len < len) {
-		size_t cap = u->data_cap ? u->data_cap : 256 * 1024;
-		unsigned char *grown;
-
-		while (cap - u->data_len < len)
-			cap *= 2;
-		if (cap > DISK_DIGEST_BLOCK && u->data_len + len <= DISK_DIGEST_BLOCK)
-			cap = DISK_DIGEST_BLOCK;
-		grown = realloc(u->data, cap);
-		if (!grown)
-			return error_set_errno(err, ENOMEM, "cannot keep a piece of the disk");
-		u->data = grown;
-		u->data_cap = cap;
-	}
-	memcpy(u->data + u->data_len, data, len);
-	u->data_len += len;
-	return 0;
 }
 
 /* Where a piece belongs in the unit's ascending list, at which it makes room. NULL: there is something already. */
@@ -224,8 +198,13 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 	if (!u) {
 		if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
 			return -1;
-		u = p->current = fresh_unit(p, block);
+		u = p->current = fresh_unit(p, block, err);
+		if (!u)
+			return -1;
 	}
+	if (stored > UNIT_DATA - u->data_len)
+		return error_set(err, ERROR_PERMANENT, "InvalidStream", "too much data for one MiB of the disk at byte %llu of the stream",
+				 (unsigned long long)stream_offset);
 	last = u->piece_count ? &u->pieces[u->piece_count - 1] : NULL;
 	if (last && !compressed && !last->compressed && last->at + last->len == at && last->stored_at + last->stored == u->data_len) {
 		last->len += (uint32_t)guest_len;
@@ -243,8 +222,8 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 	}
 	if (!p->have_capacity)
 		u->len = at + (uint32_t)guest_len;
-	if (append(u, data, stored, err) < 0)
-		return -1;
+	memcpy(u->data + u->data_len, data, stored);
+	u->data_len += stored;
 	if (p->options.guest_bytes && guest_offset + guest_len > *p->options.guest_bytes)
 		*p->options.guest_bytes = guest_offset + guest_len;
 	return 0;
@@ -288,12 +267,14 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 		return NULL;
 	}
 	p->options = *options;
+	workers_enter(options->workers);
 	p->last = &p->first;
 	p->fd = -1;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->finished, NULL);
 	if (options->capacity > INT64_MAX) {
-		error_set(err, ERROR_PERMANENT, "InvalidCapacity", "a disk of %llu bytes is impossible", (unsigned long long)options->capacity);
+		error_set(err, ERROR_PERMANENT, "InvalidCapacity", "a disk of %llu bytes is impossible",
+			  (unsigned long long)options->capacity);
 		goto fail;
 	}
 	p->fd = open(options->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -331,7 +312,8 @@ static int push(struct disk_pipeline *p, const unsigned char *data, size_t len, 
 		}
 		if (p->start_len < sizeof p->start)
 			return 0;
-		if (choose_decoder(p, format_of(p->start), err) < 0 || p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
+		if (choose_decoder(p, format_of(p->start), err) < 0 ||
+		    p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
 			return -1;
 	}
 	return p->decoder->ops->push(p->decoder, data, len, err);
@@ -393,8 +375,8 @@ int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, st
 	if (!p->options.no_sync && fdatasync(p->fd) < 0)
 		return error_set_errno(err, errno, "cannot sync %s", p->path);
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
-	if (p->unordered ? digest_descriptor(p->fd, p->path, p->capacity, p->options.cancel, r.digest, err) :
-			   digest_tree_finish(&p->tree, p->capacity, r.digest, err))
+	if (p->unordered ? digest_descriptor(p->fd, p->path, p->capacity, p->options.cancel, r.digest, err)
+			 : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
 		return -1;
 	if (p->options.guest_bytes)
 		*p->options.guest_bytes = p->capacity;
@@ -408,8 +390,9 @@ void disk_pipeline_free(struct disk_pipeline *p)
 		return;
 	while (retire(p, true))
 		;
-	for (size_t i = 0; i < p->unit_count; i++)
-		free(p->units[i].data);
+	if (p->current)
+		workers_give_unit(p->options.workers, p->current, p->held--);
+	workers_leave(p->options.workers);
 	if (p->decoder)
 		p->decoder->ops->free(p->decoder);
 	if (p->fd >= 0)

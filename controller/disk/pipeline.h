@@ -16,23 +16,25 @@
 
 /* Worker threads that pipelines share; one pool a process. */
 struct disk_workers;
-struct disk_workers *disk_workers_new(unsigned threads, struct error **err); /* 0: as many as the process may use processors (affinity and cgroup cpu.max), at most 16 */
+struct disk_workers *disk_workers_new(
+	unsigned threads,
+	struct error **err); /* at most 16; 0: as many as the process may use processors (affinity and cgroup cpu.max), at most 8 */
 void disk_workers_free(struct disk_workers *workers);
 
 struct disk_pipeline_options {
-	const char *format;         /* "vmdk-stream", "raw", or NULL: by content */
-	const char *path;           /* raw file to write; created, or reused and truncated */
-	uint64_t capacity;          /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
+	const char *format; /* "vmdk-stream", "raw", or NULL: by content */
+	const char *path;   /* raw file to write; created, or reused and truncated */
+	uint64_t capacity;  /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
 	struct disk_workers *workers;
-	struct cancel *cancel;      /* may be NULL */
+	struct cancel *cancel;         /* may be NULL */
 	_Atomic uint64_t *guest_bytes; /* the position in the guest's disk, for progress; may be NULL */
-	bool no_sync;               /* finish does not wait for the storage: a power cut may lose the file */
+	bool no_sync;                  /* finish does not wait for the storage: a power cut may lose the file */
 };
 
 struct disk_result {
-	uint64_t capacity;          /* bytes */
-	uint64_t data_bytes;        /* bytes that are not in holes (written) */
-	uint64_t stream_bytes;      /* bytes that were pushed */
+	uint64_t capacity;     /* bytes */
+	uint64_t data_bytes;   /* bytes that are not in holes (written) */
+	uint64_t stream_bytes; /* bytes that were pushed */
 	char digest[DISK_DIGEST_TEXT_SIZE];
 };
 

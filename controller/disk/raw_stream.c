@@ -47,8 +47,8 @@ static int raw_finish(struct decoder *decoder, struct error **err)
 	if (declare(d, err) < 0)
 		return -1;
 	if (d->capacity && d->at < d->capacity)
-		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %llu of %llu bytes", (unsigned long long)d->at,
-				 (unsigned long long)d->capacity);
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %llu of %llu bytes",
+				 (unsigned long long)d->at, (unsigned long long)d->capacity);
 	if (!d->capacity && d->at % 512)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %llu bytes, in the middle of a sector",
 				 (unsigned long long)d->at);

@@ -24,33 +24,33 @@
 #define DESCRIPTOR_MAX (1u << 20)
 #define LINE_MAX_KEPT 96 /* bytes of a descriptor's line that are looked at */
 #define MARKER_HEAD 12u
-#define TEXT_SHOWN 80 /* bytes of a text that came instead */
+#define TEXT_SHOWN 80             /* bytes of a text that came instead */
 #define DIRECTORY_MAX (16u << 20) /* bytes of a directory in front: enough for 62 TiB in grains of 64 KiB, and 8 TiB in the smallest */
 
 enum marker { MARKER_END, MARKER_TABLE, MARKER_DIRECTORY, MARKER_FOOTER, MARKER_PROGRESS };
 
 enum state {
 	IN_HEADER,
-	IN_FRONT,    /* descriptor and tables before the first marker */
-	IN_MARKER,   /* the first 512 bytes of a marker, of which a grain's data is a part */
+	IN_FRONT,  /* descriptor and tables before the first marker */
+	IN_MARKER, /* the first 512 bytes of a marker, of which a grain's data is a part */
 	IN_GRAIN,
 	IN_METADATA,
-	AT_END,      /* after the end-of-stream marker */
+	AT_END, /* after the end-of-stream marker */
 };
 
 struct vmdk {
 	struct decoder decoder;
 	struct piece_sink sink;
 	enum state state;
-	uint64_t at;          /* offset in the stream of the next byte to come */
+	uint64_t at; /* offset in the stream of the next byte to come */
 
 	unsigned char head[SECTOR];
 	size_t head_len;
 
-	uint64_t capacity;    /* sectors */
-	uint64_t grain;       /* sectors */
+	uint64_t capacity; /* sectors */
+	uint64_t grain;    /* sectors */
 	uint32_t table_entries;
-	uint64_t front_end;   /* bytes: where the markers begin */
+	uint64_t front_end; /* bytes: where the markers begin */
 
 	uint64_t descriptor_at, descriptor_end; /* bytes */
 	char line[LINE_MAX_KEPT];
@@ -59,13 +59,13 @@ struct vmdk {
 	/* Tables in front, read as they pass. */
 	uint64_t directory_at, directory_len; /* bytes; len 0: at the end of the stream */
 	unsigned char *directory;
-	uint64_t table;       /* index of the table that passes */
+	uint64_t table; /* index of the table that passes */
 	unsigned char entry[4];
 
-	uint64_t expected;    /* grains that the tables name */
+	uint64_t expected; /* grains that the tables name */
 	bool tables_seen, footer_seen;
 
-	uint64_t grains;      /* grains that came */
+	uint64_t grains; /* grains that came */
 
 	/* The grain that comes. */
 	uint64_t grain_sector, grain_at;
@@ -113,15 +113,16 @@ static int not_a_vmdk(const struct vmdk *v, struct error **err)
 		return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
 	if (is_text) /* passing: what servers say while they are busy or start */
 		return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%s\"", text);
-	return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with the bytes %02x %02x %02x %02x", v->head[0],
-			 v->head[1], v->head[2], v->head[3]);
+	return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with the bytes %02x %02x %02x %02x",
+			 v->head[0], v->head[1], v->head[2], v->head[3]);
 }
 
 static int check_header(struct vmdk *v, struct error **err)
 {
 	const unsigned char *h = v->head;
 	uint32_t version = get_le32(h + 4), flags = get_le32(h + 8);
-	uint64_t descriptor = get_le64(h + 28), descriptor_len = get_le64(h + 36), directory = get_le64(h + 56), overhead = get_le64(h + 64);
+	uint64_t descriptor = get_le64(h + 28), descriptor_len = get_le64(h + 36), directory = get_le64(h + 56),
+		 overhead = get_le64(h + 64);
 	uint64_t bytes, tables, covered;
 
 	if (get_le32(h) != MAGIC)
@@ -153,7 +154,8 @@ static int check_header(struct vmdk *v, struct error **err)
 		covered = v->grain * v->table_entries; /* at most 2^11 * 2^16 */
 		tables = v->capacity / covered + (v->capacity % covered != 0);
 		if (tables > DIRECTORY_MAX / 4 || directory >= overhead || tables * 4 > v->front_end - directory * SECTOR)
-			return broken(v, err, "the grain directory does not lie in the header's %llu sectors", (unsigned long long)overhead);
+			return broken(v, err, "the grain directory does not lie in the header's %llu sectors",
+				      (unsigned long long)overhead);
 		v->directory_at = directory * SECTOR;
 		v->directory_len = tables * 4;
 		v->directory = malloc(v->directory_len + 4);
@@ -268,7 +270,8 @@ static int begin_grain(struct vmdk *v, uint64_t sector, uint32_t size, struct er
 	size_t padded = (MARKER_HEAD + (size_t)size + SECTOR - 1) / SECTOR * SECTOR;
 
 	if (sector >= v->capacity)
-		return broken(v, err, "a grain for sector %llu, beyond the disk's %llu", (unsigned long long)sector, (unsigned long long)v->capacity);
+		return broken(v, err, "a grain for sector %llu, beyond the disk's %llu", (unsigned long long)sector,
+			      (unsigned long long)v->capacity);
 	if (sector % v->grain)
 		return broken(v, err, "a grain for sector %llu, which is not where a grain begins", (unsigned long long)sector);
 	if (size > limit)
@@ -298,7 +301,8 @@ static int emit_grain(struct vmdk *v, const unsigned char *bytes, struct error *
 	v->grains++;
 	v->state = IN_MARKER;
 	v->head_len = 0;
-	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, true, v->grain_at, err);
+	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, true,
+			     v->grain_at, err);
 }
 
 static int begin_metadata(struct vmdk *v, struct error **err)
@@ -330,7 +334,8 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 
 static int read_metadata(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
 {
-	uint64_t done = (v->kind == MARKER_TABLE ? ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR * SECTOR : SECTOR) - v->metadata_left;
+	uint64_t done =
+		(v->kind == MARKER_TABLE ? ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR * SECTOR : SECTOR) - v->metadata_left;
 
 	if (v->kind == MARKER_TABLE) {
 		v->tables_seen = true;
@@ -474,14 +479,15 @@ static int vmdk_finish(struct decoder *decoder, struct error **err)
 	if (v->state == IN_HEADER && v->head_len && memcmp(v->head, "KDMV", v->head_len < 4 ? v->head_len : 4))
 		return not_a_vmdk(v, err);
 	if (!ended)
-		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the VMDK stream ended at byte %llu, before its end", (unsigned long long)v->at);
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the VMDK stream ended at byte %llu, before its end",
+				 (unsigned long long)v->at);
 	if (v->grains > v->expected)
 		return broken(v, err, "%llu grains came, but its grain tables name %llu", (unsigned long long)v->grains,
 			      (unsigned long long)v->expected);
 	if (v->grains < v->expected)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated",
-				 "the VMDK stream ended at byte %llu with %llu grains, but its grain tables name %llu", (unsigned long long)v->at,
-				 (unsigned long long)v->grains, (unsigned long long)v->expected);
+				 "the VMDK stream ended at byte %llu with %llu grains, but its grain tables name %llu",
+				 (unsigned long long)v->at, (unsigned long long)v->grains, (unsigned long long)v->expected);
 	return 0;
 }
 

@@ -9,12 +9,16 @@
 #include "disk/pipeline.h"
 #include "disk/unit.h"
 
+#define UNITS_OWN 2     /* of each pipeline, whatever the others do */
 #define ZERO_STEP 4096u /* holes are found at this granularity: the block size of file systems */
 
 struct disk_workers {
-	pthread_mutex_t lock; /* guards the queue and stopped */
+	pthread_mutex_t lock; /* guards all but count and threads */
 	pthread_cond_t woken;
-	struct unit *first, **last;
+	struct unit *first, **last; /* the queue */
+	struct unit *spare;
+	unsigned extra; /* units beyond the pipelines' two that may still be taken */
+	unsigned pipelines;
 	bool stopped;
 	unsigned count;
 	pthread_t threads[DISK_WORKERS_MAX];
@@ -28,7 +32,8 @@ struct bench {
 
 int unit_twice(const struct unit *u, const struct piece *p, struct error **err)
 {
-	return error_set(err, ERROR_PERMANENT, "InvalidStream", "byte %llu of the disk comes twice, the second time at byte %llu of the stream",
+	return error_set(err, ERROR_PERMANENT, "InvalidStream",
+			 "byte %llu of the disk comes twice, the second time at byte %llu of the stream",
 			 (unsigned long long)(u->block * DISK_DIGEST_BLOCK + p->at), (unsigned long long)p->stream_offset);
 }
 
@@ -42,10 +47,11 @@ static int inflate_piece(struct bench *b, const struct unit *u, const struct pie
 		return 0;
 	/* Passing: a second copy of the stream may be sound. */
 	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain %llu (byte %llu of the disk) at byte %llu of the stream %s",
-			 (unsigned long long)(u->grain ? guest / u->grain : 0), (unsigned long long)guest, (unsigned long long)p->stream_offset,
-			 result == LIBDEFLATE_INSUFFICIENT_SPACE ? "inflates to more than a grain" :
-			 result == LIBDEFLATE_SHORT_OUTPUT	 ? "inflates to less than a grain" :
-								   "is corrupt: it does not inflate or its checksum is wrong");
+			 (unsigned long long)(u->grain ? guest / u->grain : 0), (unsigned long long)guest,
+			 (unsigned long long)p->stream_offset,
+			 result == LIBDEFLATE_INSUFFICIENT_SPACE ? "inflates to more than a grain"
+			 : result == LIBDEFLATE_SHORT_OUTPUT     ? "inflates to less than a grain"
+								 : "is corrupt: it does not inflate or its checksum is wrong");
 }
 
 static int write_all(const struct unit *u, const unsigned char *data, size_t len, uint64_t at, struct error **err)
@@ -56,7 +62,8 @@ static int write_all(const struct unit *u, const unsigned char *data, size_t len
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return error_set_errno(err, n < 0 ? errno : EIO, "cannot write %zu bytes at %llu of %s", len, (unsigned long long)at, u->path);
+			return error_set_errno(err, n < 0 ? errno : EIO, "cannot write %zu bytes at %llu of %s", len,
+					       (unsigned long long)at, u->path);
 		data += n;
 		at += (uint64_t)n;
 		len -= (size_t)n;
@@ -218,6 +225,17 @@ static unsigned usable_processors(void)
 	return n ? n : 1;
 }
 
+static void free_spare(struct disk_workers *w)
+{
+	struct unit *u;
+
+	while ((u = w->spare)) {
+		w->spare = u->next;
+		free(u->data);
+		free(u);
+	}
+}
+
 struct disk_workers *disk_workers_new(unsigned threads, struct error **err)
 {
 	struct disk_workers *w = calloc(1, sizeof *w);
@@ -229,10 +247,13 @@ struct disk_workers *disk_workers_new(unsigned threads, struct error **err)
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->woken, NULL);
 	w->last = &w->first;
-	if (!threads)
+	if (!threads) {
 		threads = usable_processors();
+		threads = threads < DISK_WORKERS_DEFAULT_MAX ? threads : DISK_WORKERS_DEFAULT_MAX;
+	}
 	if (threads > DISK_WORKERS_MAX)
 		threads = DISK_WORKERS_MAX;
+	w->extra = threads;
 	for (; w->count < threads; w->count++) {
 		int failed = pthread_create(&w->threads[w->count], NULL, work, w);
 
@@ -255,6 +276,7 @@ void disk_workers_free(struct disk_workers *w)
 	pthread_mutex_unlock(&w->lock);
 	for (unsigned i = 0; i < w->count; i++)
 		pthread_join(w->threads[i], NULL);
+	free_spare(w);
 	pthread_cond_destroy(&w->woken);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
@@ -269,7 +291,45 @@ void workers_submit(struct disk_workers *w, struct unit *u)
 	pthread_cond_signal(&w->woken);
 }
 
-unsigned workers_count(const struct disk_workers *w)
+void workers_enter(struct disk_workers *w)
 {
-	return w->count;
+	LOCK_GUARD(&w->lock);
+	w->pipelines++;
+}
+
+void workers_leave(struct disk_workers *w)
+{
+	LOCK_GUARD(&w->lock);
+	if (!--w->pipelines)
+		free_spare(w);
+}
+
+struct unit *workers_take_unit(struct disk_workers *w, unsigned held)
+{
+	bool extra = held >= UNITS_OWN;
+	struct unit *u;
+
+	LOCK_GUARD(&w->lock);
+	if (extra && !w->extra)
+		return NULL;
+	u = w->spare;
+	if (u) {
+		w->spare = u->next;
+	} else {
+		u = calloc(1, sizeof *u);
+		if (!u || !(u->data = malloc(UNIT_DATA))) {
+			free(u);
+			return NULL;
+		}
+	}
+	w->extra -= extra;
+	return u;
+}
+
+void workers_give_unit(struct disk_workers *w, struct unit *u, unsigned held)
+{
+	LOCK_GUARD(&w->lock);
+	u->next = w->spare;
+	w->spare = u;
+	w->extra += held > UNITS_OWN;
 }

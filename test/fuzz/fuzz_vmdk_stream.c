@@ -8,10 +8,10 @@
 #include "disk/decoder.h"
 #include "disk/digest.h"
 
-#define CHECK(condition)         \
-	do {                     \
+#define CHECK(condition)          \
+	do {                      \
 		if (!(condition)) \
-			abort(); \
+			abort();  \
 	} while (0)
 
 struct seen {
@@ -39,8 +39,8 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return 0;
 }
 
-static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed, uint64_t stream_offset,
-		    struct error **err)
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+		    uint64_t stream_offset, struct error **err)
 {
 	struct seen *seen = arg;
 

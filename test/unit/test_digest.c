@@ -13,16 +13,15 @@
 #include "disk/digest.h"
 
 /* The construction of digest.h again, in ten lines of another language. */
-static const char python[] =
-	"import hashlib, sys\n"
-	"B, Z, h = 1 << 20, bytes(32), lambda b: hashlib.sha256(b).digest()\n"
-	"d = open(sys.argv[1], 'rb').read()\n"
-	"n = [h(b'\\0' + b) if any(b) else Z for b in (d[i:i + B] for i in range(0, len(d), B))]\n"
-	"while len(n) > 1:\n"
-	"    n += [Z] * (len(n) % 2)\n"
-	"    n = [h(b'\\1' + l + r) if (l, r) != (Z, Z) else Z for l, r in zip(n[::2], n[1::2])]\n"
-	"root = n[0] if n else Z\n"
-	"print('vmid1:' + h(b'vm-import-controller disk digest v1\\n' + len(d).to_bytes(8, 'big') + root).hex())\n";
+static const char python[] = "import hashlib, sys\n"
+			     "B, Z, h = 1 << 20, bytes(32), lambda b: hashlib.sha256(b).digest()\n"
+			     "d = open(sys.argv[1], 'rb').read()\n"
+			     "n = [h(b'\\0' + b) if any(b) else Z for b in (d[i:i + B] for i in range(0, len(d), B))]\n"
+			     "while len(n) > 1:\n"
+			     "    n += [Z] * (len(n) % 2)\n"
+			     "    n = [h(b'\\1' + l + r) if (l, r) != (Z, Z) else Z for l, r in zip(n[::2], n[1::2])]\n"
+			     "root = n[0] if n else Z\n"
+			     "print('vmid1:' + h(b'vm-import-controller disk digest v1\\n' + len(d).to_bytes(8, 'big') + root).hex())\n";
 
 static void check(const char *path)
 {
@@ -46,8 +45,13 @@ static void check(const char *path)
 static void test_equals_the_python_construction(void **state)
 {
 	static const char *const layouts[] = {
-		"truncate -s 0 %s", "truncate -s 1 %s", "truncate -s 3M %s", "head -c 1048576 /dev/urandom >%s", "head -c 1048577 /dev/urandom >%s",
-		"head -c 5000000 /dev/urandom >%s", "truncate -s 17M %s; head -c 100 /dev/urandom | dd of=%s bs=1M seek=9 conv=notrunc status=none",
+		"truncate -s 0 %s",
+		"truncate -s 1 %s",
+		"truncate -s 3M %s",
+		"head -c 1048576 /dev/urandom >%s",
+		"head -c 1048577 /dev/urandom >%s",
+		"head -c 5000000 /dev/urandom >%s",
+		"truncate -s 17M %s; head -c 100 /dev/urandom | dd of=%s bs=1M seek=9 conv=notrunc status=none",
 		"truncate -s 13M %s; head -c 100 /dev/urandom | dd of=%s bs=1M seek=12 conv=notrunc status=none",
 		"truncate -s 33M %s; head -c 3000000 /dev/urandom | dd of=%s bs=1M seek=16 conv=notrunc status=none",
 		"head -c 7000000 /dev/urandom >%s; truncate -s 11000512 %s",

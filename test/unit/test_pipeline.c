@@ -6,12 +6,14 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "disk/pipeline.h"
@@ -243,9 +245,13 @@ static void test_grains_in_any_order(void **state)
 
 static void test_a_grain_twice_is_refused(void **state)
 {
-	static const struct { unsigned order[8]; size_t count; } streams[] = {
-		{ { 1, 1 }, 2 }, { { 1, 2, 3, 1 }, 4 }, { { 3, 2, 3 }, 3 },  /* in one MiB */
-		{ { 1, 16, 1 }, 3 }, { { 1, 16, 32, 48, 64, 1 }, 6 }, { { 64, 1, 64 }, 3 }, { { 48, 1, 2, 16, 2, 1 }, 6 }, { { 20, 40, 20 }, 3 },
+	static const struct {
+		unsigned order[8];
+		size_t count;
+	} streams[] = {
+		{ { 1, 1 }, 2 },       { { 1, 2, 3, 1 }, 4 },           { { 3, 2, 3 }, 3 }, /* in one MiB */
+		{ { 1, 16, 1 }, 3 },   { { 1, 16, 32, 48, 64, 1 }, 6 }, { { 64, 1, 64 }, 3 }, { { 48, 1, 2, 16, 2, 1 }, 6 },
+		{ { 20, 40, 20 }, 3 },
 	};
 	AUTO_FREE unsigned char *image = grains_image();
 
@@ -373,6 +379,80 @@ static void test_pipelines_share_the_workers(void **state)
 	vmdk_free(&w);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
+/* The most memory in KiB that so many disks need at once when nothing in them can be compressed, as a process of its own tells. */
+static long peak_of(unsigned threads, int disks)
+{
+	long kib = 0;
+	int ends[2];
+	pid_t child;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	child = fork();
+	if (!child) {
+		struct many many[8] = { 0 };
+		struct vmdk_writer w;
+		char line[128];
+		unsigned char *data = malloc(GRAIN);
+
+		vmdk_begin(&w, 160 * (GRAIN / 512), GRAIN / 512, 512);
+		for (unsigned i = 0, seed = 1; i < 160; i++) {
+			for (size_t k = 0; k < GRAIN; k++)
+				data[k] = (unsigned char)(rand_r(&seed) >> 7);
+			vmdk_grain(&w, i * (GRAIN / 512), data, GRAIN);
+		}
+		vmdk_end(&w);
+		free(data);
+		malloc_trim(0);
+		FILE *peak = fopen("/proc/self/clear_refs", "we"); /* from here on */
+		if (!peak || fputs("5", peak) < 0 || fclose(peak))
+			_exit(1);
+		workers = disk_workers_new(threads, NULL);
+		for (int i = 0; i < disks; i++) {
+			many[i].stream = &w;
+			if (asprintf(&many[i].out, "%s/peak%d.raw", directory, i) < 0 ||
+			    pthread_create(&many[i].thread, NULL, convert_one, &many[i]))
+				_exit(1);
+		}
+		for (int i = 0; i < disks; i++) {
+			pthread_join(many[i].thread, NULL);
+			if (many[i].failed)
+				_exit(1);
+		}
+		FILE *f = fopen("/proc/self/status", "re");
+		while (fgets(line, sizeof line, f))
+			if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+				kib -= (long)(w.len / 1024); /* the stream is the test's */
+		_exit(write(ends[1], &kib, sizeof kib) != sizeof kib);
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &kib, sizeof kib), sizeof kib);
+	close(ends[0]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	return kib;
+}
+
+static void test_memory_is_bounded(void **state)
+{
+	long one, eight;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	one = peak_of(8, 1);
+	eight = peak_of(8, 8);
+	print_message("one disk %ld KiB, eight %ld KiB\n", one, eight);
+	assert_in_range(one, 1024, 24 * 1024);
+	assert_in_range(eight, 1024, 48 * 1024);
+}
+
 static void test_abandoned_halfway(void **state)
 {
 	AUTO_FREE unsigned char *image = grains_image();
@@ -475,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_text_instead_of_a_disk),
 		cmocka_unit_test(test_pipelines_share_the_workers),
 		cmocka_unit_test(test_abandoned_halfway),
+		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_corrupt_grain_names_its_place),
 		cmocka_unit_test(test_capacity_must_be_as_expected),
 		cmocka_unit_test(test_full_disk_names_the_file),

@@ -36,8 +36,8 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return 0;
 }
 
-static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed, uint64_t stream_offset,
-		    struct error **err)
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+		    uint64_t stream_offset, struct error **err)
 {
 	struct libdeflate_decompressor *inflate = libdeflate_alloc_decompressor();
 	struct image *image = arg;
@@ -105,7 +105,8 @@ static unsigned char *qemu_stream(const unsigned char *bytes, size_t sectors, si
 	f = fopen(path, "we");
 	assert_int_equal(fwrite(bytes, 512, sectors, f), sectors);
 	fclose(f);
-	snprintf(command, sizeof command, "cd %s && qemu-img convert -f raw -O vmdk -o subformat=streamOptimized in.raw out.vmdk", directory);
+	snprintf(command, sizeof command, "cd %s && qemu-img convert -f raw -O vmdk -o subformat=streamOptimized in.raw out.vmdk",
+		 directory);
 	assert_int_equal(system(command), 0);
 	snprintf(path, sizeof path, "%s/out.vmdk", directory);
 	f = fopen(path, "re");
@@ -149,9 +150,12 @@ static void test_qemu_at_any_split(void **state)
 
 static void test_esxi_at_any_split(void **state)
 {
-	static const struct { size_t sectors, grain; uint32_t entries; } disks[] = {
-		{ 1, 128, 512 }, { 127, 128, 512 }, { 129, 128, 512 }, { 8, 8, 512 }, { 100, 8, 3 }, { 5000, 16, 128 }, { 5001, 128, 2 },
-		{ 6000, 2048, 1 }, { 9000, 512, 65536 },
+	static const struct {
+		size_t sectors, grain;
+		uint32_t entries;
+	} disks[] = {
+		{ 1, 128, 512 },   { 127, 128, 512 }, { 129, 128, 512 }, { 8, 8, 512 },        { 100, 8, 3 },
+		{ 5000, 16, 128 }, { 5001, 128, 2 },  { 6000, 2048, 1 }, { 9000, 512, 65536 },
 	};
 	static const size_t splits[] = { 1, 7, 513, 65536, 1 << 24 };
 
@@ -299,7 +303,12 @@ static void expect(const unsigned char *data, size_t len, enum error_class class
 
 static void test_hostile_headers(void **state)
 {
-	static const struct { size_t at; uint64_t value; int bytes; const char *reason, *part; } headers[] = {
+	static const struct {
+		size_t at;
+		uint64_t value;
+		int bytes;
+		const char *reason, *part;
+	} headers[] = {
 		{ 4, 0, 4, "InvalidVMDK", "version 0" },
 		{ 4, 4, 4, "InvalidVMDK", "version 4" },
 		{ 8, 1, 4, "NotAStream", "not streamOptimized" },
@@ -339,9 +348,17 @@ static void test_hostile_headers(void **state)
 
 static void test_hostile_grains(void **state)
 {
-	static const struct { uint64_t sector; uint32_t size; const char *part; } grains[] = {
-		{ 2048, 8, "beyond the disk's" }, { UINT64_MAX - 127, 8, "beyond the disk's" }, { UINT64_MAX, 8, "beyond the disk's" },
-		{ 5, 8, "not where a grain begins" }, { 0, 0x7fffffff, "compressed bytes" }, { 0, UINT32_MAX, "compressed bytes" },
+	static const struct {
+		uint64_t sector;
+		uint32_t size;
+		const char *part;
+	} grains[] = {
+		{ 2048, 8, "beyond the disk's" },
+		{ UINT64_MAX - 127, 8, "beyond the disk's" },
+		{ UINT64_MAX, 8, "beyond the disk's" },
+		{ 5, 8, "not where a grain begins" },
+		{ 0, 0x7fffffff, "compressed bytes" },
+		{ 0, UINT32_MAX, "compressed bytes" },
 		{ 0, 65536 + 16384 + 513, "compressed bytes" },
 	};
 	struct vmdk_writer w;
@@ -366,8 +383,12 @@ static void test_hostile_grains(void **state)
 
 static void test_hostile_markers(void **state)
 {
-	static const struct { uint64_t sectors; uint32_t kind; } markers[] = {
-		{ 1, 9 }, { 1, UINT32_MAX }, { 5, 0 }, { 3, 1 }, { 0, 1 }, { UINT64_MAX, 1 }, { UINT64_MAX, 2 }, { UINT64_C(1) << 40, 2 }, { 2, 3 }, { 0, 3 },
+	static const struct {
+		uint64_t sectors;
+		uint32_t kind;
+	} markers[] = {
+		{ 1, 9 },          { 1, UINT32_MAX },        { 5, 0 }, { 3, 1 }, { 0, 1 }, { UINT64_MAX, 1 },
+		{ UINT64_MAX, 2 }, { UINT64_C(1) << 40, 2 }, { 2, 3 }, { 0, 3 },
 	};
 	struct vmdk_writer w;
 

@@ -15,7 +15,7 @@ struct vmdk_writer {
 	uint32_t entries;         /* of a table */
 	uint32_t *offsets;        /* of the grains in the stream, in sectors; 0: none */
 	uint64_t grains, tables;
-	uint32_t *directory;      /* offsets of the tables */
+	uint32_t *directory; /* offsets of the tables */
 };
 
 static inline void vmdk_put(unsigned char *p, uint64_t v, int bytes)
@@ -45,11 +45,11 @@ static inline void vmdk_header(const struct vmdk_writer *w, unsigned char *h, ui
 	vmdk_put(h + 8, 0x30001, 4);
 	vmdk_put(h + 12, w->capacity, 8);
 	vmdk_put(h + 20, w->grain, 8);
-	vmdk_put(h + 28, 1, 8);  /* the descriptor's sector and length */
+	vmdk_put(h + 28, 1, 8); /* the descriptor's sector and length */
 	vmdk_put(h + 36, 1, 8);
 	vmdk_put(h + 44, w->entries, 4);
 	vmdk_put(h + 56, directory, 8);
-	vmdk_put(h + 64, 2, 8);  /* where the markers begin */
+	vmdk_put(h + 64, 2, 8); /* where the markers begin */
 	memcpy(h + 73, "\n \r\n", 4);
 	h[77] = 1;
 }
