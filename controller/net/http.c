@@ -3,160 +3,38 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "net/trust.h"
+#include "net/client.h"
+#include "net/failure.h"
 
-#define IDLE_MAX 32 /* handles, with their connections, that a client keeps for the next request */
 #define BODY_MAX (16u << 20)
+#define REFUSAL_MAX (64u << 10) /* of a body that is for the message only */
 #define HEADERS_MAX (256u << 10)
 #define CONNECT_MS 15000
+#define REDIRECTS_MAX 5
 
-/* An easy handle and the multi handle that drives it; connections live in the latter. The trust view must live as long as they do. */
-struct slot {
-	CURLM *multi;
-	CURL *easy;
-	struct trust_view trust;
-	struct slot *next;
-};
+DEFINE_CLEANUP(CURLU, url_free_p, curl_url_cleanup)
+DEFINE_CLEANUP(struct curl_slist, list_free_p, curl_slist_free_all)
 
-struct http_client {
-	char *ca_pem, *pin_sha1, *pin_sha256, *cert_pem, *key_pem, *server_name, *proxy_url;
-	bool insecure;
-	pthread_mutex_t lock; /* guards idle */
-	struct slot *idle;
-	size_t idle_count;
-};
-
-static void init_curl(void)
+static void curl_free_p(char **p)
 {
-	curl_global_init(CURL_GLOBAL_DEFAULT);
+	curl_free(*p);
 }
 
-static int copy(char **to, const char *from)
-{
-	if (!from)
-		return 0;
-	*to = strdup(from);
-	return *to ? 0 : -1;
-}
-
-struct http_client *http_client_new(const struct http_trust *t, struct error **err)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	static const struct http_trust defaults;
-	struct http_client *c = calloc(1, sizeof *c);
-
-	pthread_once(&once, init_curl);
-	t = t ? t : &defaults;
-	if (!c)
-		goto memory;
-	pthread_mutex_init(&c->lock, NULL);
-	c->insecure = t->insecure;
-	if (t->pin_sha1 && !(c->pin_sha1 = trust_fingerprint(t->pin_sha1)))
-		goto pin;
-	if (t->pin_sha256 && !(c->pin_sha256 = trust_fingerprint(t->pin_sha256)))
-		goto pin;
-	if (copy(&c->ca_pem, t->ca_pem) || copy(&c->cert_pem, t->client_cert_pem) || copy(&c->key_pem, t->client_key_pem) ||
-	    copy(&c->server_name, t->server_name) || copy(&c->proxy_url, t->proxy_url))
-		goto memory;
-	return c;
-pin:
-	http_client_free(c);
-	error_set(err, ERROR_PERMANENT, "InvalidFingerprint", "\"%s\" is no SHA-1 or SHA-256 fingerprint of a certificate",
-		  t->pin_sha1 ? t->pin_sha1 : t->pin_sha256);
-	return NULL;
-memory:
-	http_client_free(c);
-	error_set_errno(err, ENOMEM, "cannot make an HTTP client");
-	return NULL;
-}
-
-static void slot_free(struct slot *s)
-{
-	if (!s)
-		return;
-	if (s->easy)
-		curl_easy_cleanup(s->easy);
-	if (s->multi)
-		curl_multi_cleanup(s->multi);
-	free(s);
-}
-
-void http_client_free(struct http_client *c)
-{
-	if (!c)
-		return;
-	while (c->idle) {
-		struct slot *s = c->idle;
-
-		c->idle = s->next;
-		slot_free(s);
-	}
-	pthread_mutex_destroy(&c->lock);
-	free(c->ca_pem);
-	free(c->pin_sha1);
-	free(c->pin_sha256);
-	free(c->cert_pem);
-	free(c->key_pem);
-	free(c->server_name);
-	free(c->proxy_url);
-	free(c);
-}
-
-static struct slot *take_slot(struct http_client *c)
-{
-	struct slot *s;
-
-	pthread_mutex_lock(&c->lock);
-	s = c->idle;
-	if (s) {
-		c->idle = s->next;
-		c->idle_count--;
-	}
-	pthread_mutex_unlock(&c->lock);
-	if (s)
-		return s;
-	s = calloc(1, sizeof *s);
-	if (!s)
-		return NULL;
-	s->multi = curl_multi_init();
-	s->easy = curl_easy_init();
-	s->trust.pin_sha1 = c->pin_sha1;
-	s->trust.pin_sha256 = c->pin_sha256;
-	if (!s->multi || !s->easy) {
-		slot_free(s);
-		return NULL;
-	}
-	return s;
-}
-
-static void give_slot(struct http_client *c, struct slot *s)
-{
-	pthread_mutex_lock(&c->lock);
-	if (c->idle_count < IDLE_MAX) {
-		s->next = c->idle;
-		c->idle = s;
-		c->idle_count++;
-		s = NULL;
-	}
-	pthread_mutex_unlock(&c->lock);
-	slot_free(s);
-}
-
-/* One exchange in flight. */
+/* A request on its way, over all its redirects. */
 struct exchange {
 	const struct http_request *request;
 	struct slot *slot;
 	struct buffer body, headers;
 	struct error *error; /* of the sink, or of a limit */
+	uint64_t deadline;   /* monotonic milliseconds; 0: none */
 	uint64_t last_byte;  /* when something came last, for the stall limit */
-	bool to_sink, decided;
+	bool decided, success, to_sink;
 };
 
 static size_t on_header(char *data, size_t size, size_t count, void *arg)
@@ -165,7 +43,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
 	size_t len = size * count;
 
 	x->last_byte = clock_monotonic_ms();
-	/* A new status line starts over: 100 Continue, a redirect, the answer of a proxy. */
+	/* A new status line starts over: after 100 Continue, for example. */
 	if (len > 5 && !strncmp(data, "HTTP/", 5)) {
 		buffer_clear(&x->headers);
 		x->decided = false;
@@ -176,36 +54,41 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
 	return 0;
 }
 
+/* Keeps what fits. */
+static void add_start(struct buffer *b, const char *data, size_t len)
+{
+	size_t room = b->max - b->len;
+
+	buffer_add(b, data, len < room ? len : room);
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
 	struct exchange *x = arg;
 	const struct http_request *q = x->request;
 	size_t len = size * count;
+	int failed = 0;
 
 	if (!x->decided) {
 		long status = 0;
 
 		curl_easy_getinfo(x->slot->easy, CURLINFO_RESPONSE_CODE, &status);
-		x->to_sink = q->sink && status >= 200 && status <= 299;
+		x->success = status >= 200 && status <= 299;
+		x->to_sink = q->sink && x->success;
 		x->decided = true;
 	}
-	if (x->to_sink) {
-		int failed = q->sink(q->sink_arg, data, len, &x->error);
-
-		x->last_byte = clock_monotonic_ms(); /* the sink's own time is no stall of the server */
-		return failed ? 0 : len;
-	}
-	x->last_byte = clock_monotonic_ms();
-	if (buffer_add(&x->body, data, len) == 0)
-		return len;
-	/* The body of a failure is for the message only: its start will do. */
-	if (q->sink)
-		return len;
-	error_set(&x->error, ERROR_PERMANENT, "AnswerTooLarge", "the answer is larger than the %zu bytes allowed", x->body.max);
-	return 0;
+	if (x->to_sink)
+		failed = q->sink(q->sink_arg, data, len, &x->error);
+	else if (!x->success)
+		add_start(&x->body, data, len);
+	else if (buffer_add(&x->body, data, len) < 0)
+		failed = error_set(&x->error, ERROR_PERMANENT, "AnswerTooLarge", "the answer is larger than the %zu bytes allowed", x->body.max);
+	x->last_byte = clock_monotonic_ms(); /* the sink's own time is no stall of the server */
+	return failed ? 0 : len;
 }
 
-static int on_upload_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
+/* Called while data flows, when the loop in drive() may not come round for a while. */
+static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
 {
 	(void)dl_total;
 	(void)dl;
@@ -214,81 +97,67 @@ static int on_upload_progress(void *arg, curl_off_t dl_total, curl_off_t dl, cur
 	return cancel_requested(((struct exchange *)arg)->request->cancel);
 }
 
-#define SET(option, value)                                                       \
-	do {                                                                     \
-		if (curl_easy_setopt(easy, option, value) != CURLE_OK)           \
-			return error_set(err, ERROR_PERMANENT, "InvalidRequest", \
-					 "cannot set " #option " for %s", q->url); \
+#define SET(option, value)                                                                                                                \
+	do {                                                                                                                              \
+		if (curl_easy_setopt(easy, option, value) != CURLE_OK)                                                                    \
+			return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the request cannot be made: " #option " is refused"); \
 	} while (0)
 
-static int set_blob(CURL *easy, CURLoption option, const char *pem)
-{
-	struct curl_blob blob = { .data = (void *)pem, .len = strlen(pem), .flags = CURL_BLOB_COPY };
-
-	return curl_easy_setopt(easy, option, &blob) == CURLE_OK ? 0 : -1;
-}
-
-static int set_trust(const struct http_client *c, struct slot *s, const struct http_request *q, struct error **err)
-{
-	CURL *easy = s->easy;
-	bool pinned = c->pin_sha1 || c->pin_sha256;
-
-	SET(CURLOPT_SSL_VERIFYPEER, c->insecure && !pinned ? 0L : 1L);
-	/* A pinned certificate may bear any name; a name of our own is checked through the connection's host. */
-	SET(CURLOPT_SSL_VERIFYHOST, c->insecure || pinned ? 0L : 2L);
-	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if ((!c->insecure || pinned) && trust_install(easy, &s->trust) != CURLE_OK)
-		return error_set(err, ERROR_PERMANENT, "InvalidRequest", "cannot check certificates");
-	if ((c->ca_pem && set_blob(easy, CURLOPT_CAINFO_BLOB, c->ca_pem) < 0) || (c->cert_pem && set_blob(easy, CURLOPT_SSLCERT_BLOB, c->cert_pem) < 0) ||
-	    (c->key_pem && set_blob(easy, CURLOPT_SSLKEY_BLOB, c->key_pem) < 0))
-		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "cannot use the certificates or keys given for %s", q->url);
-	SET(CURLOPT_PROXY, c->proxy_url ? c->proxy_url : "");
-	return 0;
-}
-
-static int set_request(struct exchange *x, struct curl_slist *headers, struct error **err)
+static int set_connection(struct exchange *x, const char *url, struct error **err)
 {
 	const struct http_request *q = x->request;
-	const char *method = q->method ? q->method : "GET";
 	CURL *easy = x->slot->easy;
-	bool body = q->body_len || !strcmp(method, "POST") || !strcmp(method, "PUT") || !strcmp(method, "PATCH");
+	uint64_t now = clock_monotonic_ms();
+	long left = 0;
 
-	SET(CURLOPT_URL, q->url);
+	if (x->deadline && x->deadline <= now)
+		return error_set(err, ERROR_TRANSIENT, "TimedOut", "the answer took longer than %u s", q->timeout_ms / 1000);
+	if (x->deadline)
+		left = (long)(x->deadline - now);
+	SET(CURLOPT_URL, url);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L); /* no waiting for a name server that does not answer, when cancelled */
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_TCP_KEEPIDLE, 30L);
 	SET(CURLOPT_TCP_KEEPINTVL, 10L);
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_BUFFERSIZE, q->sink ? 512L * 1024 : 64L * 1024);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(q->connect_timeout_ms ? q->connect_timeout_ms : CONNECT_MS));
-	SET(CURLOPT_TIMEOUT_MS, (long)q->timeout_ms);
+	SET(CURLOPT_TIMEOUT_MS, left);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* those of a proxy */
+	return 0;
+}
+
+static int set_request(struct exchange *x, struct curl_slist *headers, bool foreign, struct error **err)
+{
+	const struct http_request *q = x->request;
+	const char *method = q->method ? q->method : "GET";
+	CURL *easy = x->slot->easy;
+	bool body = q->body_len || !strcmp(method, "POST") || !strcmp(method, "PUT") || !strcmp(method, "PATCH");
+
+	SET(CURLOPT_USERAGENT, "vm-import-controller");
 	SET(CURLOPT_HTTPHEADER, headers);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, x);
 	SET(CURLOPT_HEADERFUNCTION, on_header);
 	SET(CURLOPT_HEADERDATA, x);
 	SET(CURLOPT_NOPROGRESS, 0L);
-	SET(CURLOPT_XFERINFOFUNCTION, on_upload_progress);
+	SET(CURLOPT_XFERINFOFUNCTION, on_progress);
 	SET(CURLOPT_XFERINFODATA, x);
 	if (!strcmp(method, "HEAD")) {
 		SET(CURLOPT_NOBODY, 1L);
-	} else if (body) {
-		SET(CURLOPT_POSTFIELDS, q->body ? q->body : "");
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
-		SET(CURLOPT_CUSTOMREQUEST, method);
 	} else {
+		if (body) {
+			SET(CURLOPT_POSTFIELDS, q->body ? q->body : "");
+			SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
+		}
 		SET(CURLOPT_CUSTOMREQUEST, method);
 	}
-	if (q->user) {
+	if (q->user && !foreign) {
 		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 		SET(CURLOPT_USERNAME, q->user);
 		SET(CURLOPT_PASSWORD, q->password ? q->password : "");
-	}
-	if (q->follow_redirects) {
-		SET(CURLOPT_FOLLOWLOCATION, 1L);
-		SET(CURLOPT_MAXREDIRS, 5L);
 	}
 	return 0;
 }
@@ -302,22 +171,26 @@ static int drive(struct exchange *x, CURLcode *code, struct error **err)
 	int running = 1;
 
 	x->last_byte = clock_monotonic_ms();
-	while (running) {
+	for (;;) {
 		uint64_t idle;
 		int wait = 1000;
 
 		if (curl_multi_perform(multi, &running) != CURLM_OK)
-			return error_set(err, ERROR_TRANSIENT, "ConnectionFailed", "cannot drive the connection to %s", q->url);
+			return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the connection cannot be driven");
 		if (!running)
 			break;
-		if (cancel_requested(q->cancel))
-			return cancel_check(q->cancel, err);
+		if (cancel_check(q->cancel, err) < 0)
+			return -1;
 		idle = clock_monotonic_ms() - x->last_byte;
-		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms)
-			return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %u s", q->url, q->stall_timeout_ms / 1000);
+		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms) {
+			AUTO_FREE char *shown = http_shown_url(q->url);
+
+			return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %.3g s", shown ? shown : "the server", q->stall_timeout_ms / 1000.0);
+		}
 		if (q->stall_timeout_ms && q->stall_timeout_ms - idle < 1000)
 			wait = (int)(q->stall_timeout_ms - idle);
-		curl_multi_poll(multi, &wake, q->cancel ? 1 : 0, wait, NULL);
+		if (curl_multi_poll(multi, &wake, q->cancel ? 1 : 0, wait, NULL) != CURLM_OK)
+			return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the connection cannot be waited for");
 	}
 	*code = CURLE_OK;
 	for (CURLMsg *m; (m = curl_multi_info_read(multi, &running));)
@@ -326,77 +199,71 @@ static int drive(struct exchange *x, CURLcode *code, struct error **err)
 	return 0;
 }
 
-static const char *host_of(const struct http_request *q)
+/* Headers that a host may have which the user did not name: a token has many names, so what is not known to be harmless stays here. */
+static bool harmless(const char *header)
 {
-	const char *p = strstr(q->url, "://");
+	static const char *const names[] = { "Accept:", "Accept-Encoding:", "If-Range:", "Range:", "User-Agent:" };
 
-	return p ? p + 3 : q->url;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strncasecmp(header, names[i], strlen(names[i])))
+			return true;
+	return false;
 }
 
-static int explain(struct exchange *x, CURLcode code, const char *detail, struct error **err)
+static int header_list(const struct http_request *q, bool foreign, struct curl_slist **list, struct error **err)
 {
-	const struct http_request *q = x->request;
-	const char *host = host_of(q), *text = *detail ? detail : curl_easy_strerror(code);
-	int len = (int)strcspn(host, "/?");
+	CLEANUP(list_free_p) struct curl_slist *all = curl_slist_append(NULL, "Expect:"); /* no 100-continue dance */
 
+	for (const char *const *h = q->headers; all && h && *h; h++) {
+		struct curl_slist *longer;
+
+		if (strpbrk(*h, "\r\n"))
+			return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the header %.*s has a line break in its value", (int)strcspn(*h, ":\r\n"), *h);
+		if (foreign && !harmless(*h))
+			continue;
+		longer = curl_slist_append(all, *h);
+		if (!longer)
+			return error_set_errno(err, ENOMEM, "cannot make the request");
+		all = longer;
+	}
+	if (!all)
+		return error_set_errno(err, ENOMEM, "cannot make the request");
+	*list = move_ptr(all);
+	return 0;
+}
+
+/* One request and its answer, without following where that points. */
+static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign, struct error **err)
+{
+	CURL *easy = x->slot->easy;
+	char detail[CURL_ERROR_SIZE] = "";
+	CLEANUP(list_free_p) struct curl_slist *headers = NULL;
+	CURLcode code = CURLE_OK;
+	int result;
+
+	buffer_clear(&x->body);
+	buffer_clear(&x->headers);
+	x->decided = x->success = x->to_sink = false;
+	*x->slot->trust.why = *x->slot->trust.seen = 0;
+	curl_easy_reset(easy);
+	if (cancel_check(x->request->cancel, err) < 0 || header_list(x->request, foreign, &headers, err) < 0 || set_connection(x, url, err) < 0 ||
+	    set_request(x, headers, foreign, err) < 0 || http_slot_set_trust(c, x->slot, err) < 0)
+		return -1;
+	SET(CURLOPT_CONNECT_TO, connect_to);
+	SET(CURLOPT_ERRORBUFFER, detail);
+	curl_multi_add_handle(x->slot->multi, easy);
+	result = drive(x, &code, err);
+	/* One cut off in the middle loses its connection here; the handle is good for the next request. */
+	curl_multi_remove_handle(x->slot->multi, easy);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+	if (result < 0 || code == CURLE_OK)
+		return result;
 	if (x->error)
 		return error_move(err, move_ptr(x->error));
-	switch (code) {
-	case CURLE_ABORTED_BY_CALLBACK:
-		return error_set(err, ERROR_CANCELLED, "Cancelled", "stopped on request");
-	case CURLE_PEER_FAILED_VERIFICATION:
-		return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %.*s is not trusted: %s", len, host,
-				 *x->slot->trust.refused ? x->slot->trust.refused : text);
-	case CURLE_SSL_CONNECT_ERROR:
-		if (*x->slot->trust.refused)
-			return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %.*s is not trusted: %s", len, host, x->slot->trust.refused);
-		return error_set(err, ERROR_TRANSIENT, "TLSFailed", "no TLS connection with %.*s: %s", len, host, text);
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_CERTPROBLEM:
-		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "the certificates given for %.*s cannot be used: %s", len, host, text);
-	case CURLE_OPERATION_TIMEDOUT:
-		return error_set(err, ERROR_TRANSIENT, "TimedOut", "%.*s did not answer in time: %s", len, host, text);
-	case CURLE_COULDNT_RESOLVE_HOST:
-		return error_set(err, ERROR_TRANSIENT, "UnknownHost", "the name of the host %.*s cannot be resolved", len, host);
-	case CURLE_COULDNT_CONNECT:
-		return error_set(err, ERROR_TRANSIENT, "ConnectionFailed", "cannot connect to %.*s: %s", len, host, text);
-	case CURLE_PARTIAL_FILE:
-	case CURLE_RECV_ERROR:
-	case CURLE_GOT_NOTHING:
-	case CURLE_HTTP2_STREAM:
-	case CURLE_HTTP2:
-	case CURLE_SEND_ERROR:
-		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the connection to %.*s was lost: %s", len, host, text);
-	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-		return error_set(err, ERROR_PERMANENT, "InvalidURL", "\"%s\" is no http or https URL: %s", q->url, text);
-	case CURLE_TOO_MANY_REDIRECTS:
-		return error_set(err, ERROR_PERMANENT, "TooManyRedirects", "%.*s redirects too often", len, host);
-	default:
-		return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the request to %.*s failed: %s", len, host, text);
-	}
-}
-
-static void free_list_p(struct curl_slist **list)
-{
-	curl_slist_free_all(*list);
-}
-
-static int header_list(const struct http_request *q, struct curl_slist **list, struct error **err)
-{
-	struct curl_slist *more = curl_slist_append(NULL, "Expect:"); /* no 100-continue dance */
-
-	for (const char *const *h = q->headers; more && h && *h; h++) {
-		struct curl_slist *longer = curl_slist_append(more, *h);
-
-		if (!longer)
-			curl_slist_free_all(more);
-		more = longer;
-	}
-	if (!more)
-		return error_set_errno(err, ENOMEM, "cannot make the request");
-	*list = more;
-	return 0;
+	if (cancel_check(x->request->cancel, err) < 0)
+		return -1;
+	return http_explain(url, code, detail, &x->slot->trust, err);
 }
 
 static int fill(struct exchange *x, struct http_response *out, struct error **err)
@@ -409,7 +276,6 @@ static int fill(struct exchange *x, struct http_response *out, struct error **er
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
-	x->body.failed = false; /* a failure's body that was cut */
 	struct http_response r = { .status = (int)status, .content_length = length, .body_len = x->body.len };
 	r.body = buffer_steal(&x->body);
 	r.headers = buffer_steal(&x->headers);
@@ -422,118 +288,115 @@ static int fill(struct exchange *x, struct http_response *out, struct error **er
 	return 0;
 }
 
-/* With a name of our own, the URL's host gives way to it, and curl is told where that host is. */
-static int set_server_name(struct http_client *c, CURL *easy, const struct http_request *q, char **url, struct curl_slist **connect_to,
-			   struct error **err)
+/* The URL to begin with. With a name of our own, the URL's host gives way to it, and curl is told where that host is. */
+static int first_url(const struct http_client *c, const struct http_request *q, char **url, struct curl_slist **connect_to, struct error **err)
 {
-	const char *host = host_of(q), *slash = host + strcspn(host, "/?#"), *colon = slash;
+	CLEANUP(url_free_p) CURLU *u = curl_url();
+	CLEANUP(curl_free_p) char *host = NULL;
+	CLEANUP(curl_free_p) char *port = NULL;
+	CLEANUP(curl_free_p) char *text = NULL;
 	AUTO_FREE char *rule = NULL;
 
-	for (const char *p = host; p < slash; p++) {
-		if (*p == ']')
-			colon = slash;
-		else if (*p == ':')
-			colon = p;
+	if (!c->server_name) {
+		*url = strdup(q->url);
+		return *url ? 0 : error_set_errno(err, ENOMEM, "cannot make the request");
 	}
-	if (*host == '[' && colon < slash && memchr(colon, ']', (size_t)(slash - colon)))
-		colon = slash;
-	int port = colon < slash ? (int)(slash - colon) : 0;
-	if (asprintf(url, "%.*s%s%.*s%s", (int)(host - q->url), q->url, c->server_name, port, colon, slash) < 0 ||
-	    asprintf(&rule, "%s:%.*s:%.*s:", c->server_name, port ? port - 1 : 0, port ? colon + 1 : "", (int)(colon - host), host) < 0)
-		return error_set_errno(err, ENOMEM, "cannot make the request");
-	*connect_to = curl_slist_append(NULL, rule);
-	SET(CURLOPT_CONNECT_TO, *connect_to);
-	SET(CURLOPT_URL, *url);
-	return 0;
+	if (!u || curl_url_set(u, CURLUPART_URL, q->url, 0) || curl_url_get(u, CURLUPART_HOST, &host, 0) ||
+	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) || curl_url_set(u, CURLUPART_HOST, c->server_name, 0) ||
+	    curl_url_get(u, CURLUPART_URL, &text, 0))
+		return error_set(err, ERROR_PERMANENT, "InvalidURL", "no http or https URL, or no host name: \"%s\"", c->server_name);
+	if (asprintf(&rule, "%s:%s:%s:%s", c->server_name, port, host, port) < 0)
+		rule = NULL;
+	*url = strdup(text);
+	*connect_to = rule ? curl_slist_append(NULL, rule) : NULL;
+	return *url && *connect_to ? 0 : error_set_errno(err, ENOMEM, "cannot make the request");
+}
+
+static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
+{
+	CLEANUP(curl_free_p) char *x = NULL;
+	CLEANUP(curl_free_p) char *y = NULL;
+
+	return !curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) && !curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) && !strcasecmp(x, y);
+}
+
+static bool same_origin(const char *a, const char *b)
+{
+	CLEANUP(url_free_p) CURLU *u = curl_url();
+	CLEANUP(url_free_p) CURLU *v = curl_url();
+
+	return u && v && !curl_url_set(u, CURLUPART_URL, a, 0) && !curl_url_set(v, CURLUPART_URL, b, 0) && same_part(u, v, CURLUPART_SCHEME) &&
+	       same_part(u, v, CURLUPART_HOST) && same_part(u, v, CURLUPART_PORT);
+}
+
+/* Where the answer points, if the request wants to follow. Borrowed from the handle. */
+static const char *redirect_of(const struct exchange *x)
+{
+	const struct http_request *q = x->request;
+	char *next = NULL;
+
+	if (!q->follow_redirects || (q->method && strcmp(q->method, "GET") && strcmp(q->method, "HEAD")))
+		return NULL;
+	curl_easy_getinfo(x->slot->easy, CURLINFO_REDIRECT_URL, &next);
+	return next;
+}
+
+static int follow(struct http_client *c, struct exchange *x, struct http_response *response, struct error **err)
+{
+	CLEANUP(list_free_p) struct curl_slist *connect_to = NULL;
+	AUTO_FREE char *url = NULL;
+	bool foreign = false;
+
+	if (first_url(c, x->request, &url, &connect_to, err) < 0)
+		return -1;
+	for (unsigned hops = 0;; hops++) {
+		const char *next;
+		char *copy;
+
+		if (exchange_once(c, x, url, connect_to, foreign, err) < 0)
+			return -1;
+		next = redirect_of(x);
+		if (!next)
+			return fill(x, response, err);
+		if (hops == REDIRECTS_MAX)
+			return error_set(err, ERROR_PERMANENT, "TooManyRedirects", "more than %u redirects follow one another", REDIRECTS_MAX);
+		foreign = foreign || !same_origin(url, next);
+		copy = strdup(next);
+		if (!copy)
+			return error_set_errno(err, ENOMEM, "cannot follow the redirect");
+		free(url);
+		url = copy;
+	}
 }
 
 int http_perform(struct http_client *c, const struct http_request *q, struct http_response *response, struct error **err)
 {
-	struct slot *slot = take_slot(c);
-	struct exchange x = { .request = q, .slot = slot };
-	char detail[CURL_ERROR_SIZE] = "";
-	CLEANUP(free_list_p) struct curl_slist *headers = NULL;
-	CLEANUP(free_list_p) struct curl_slist *connect_to = NULL;
-	AUTO_FREE char *url = NULL;
-	CURLcode code = CURLE_OK;
-	int result = -1;
+	struct exchange x = { .request = q, .slot = http_slot_take(c), .deadline = q->timeout_ms ? clock_monotonic_ms() + q->timeout_ms : 0 };
+	int result;
 
-	if (!slot)
+	if (!x.slot)
 		return error_set_errno(err, ENOMEM, "cannot make the request");
-	buffer_init(&x.body, q->max_body ? q->max_body : q->sink ? 64u << 10 : BODY_MAX);
+	buffer_init(&x.body, q->sink ? REFUSAL_MAX : q->max_body ? q->max_body : BODY_MAX);
 	buffer_init(&x.headers, HEADERS_MAX);
-	slot->trust.refused[0] = 0;
-	curl_easy_reset(slot->easy);
-	curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, detail);
-	if (cancel_check(q->cancel, err) == 0 && header_list(q, &headers, err) == 0 && set_request(&x, headers, err) == 0 &&
-	    set_trust(c, slot, q, err) == 0 && (!c->server_name || set_server_name(c, slot->easy, q, &url, &connect_to, err) == 0)) {
-		curl_multi_add_handle(slot->multi, slot->easy);
-		result = drive(&x, &code, err);
-		curl_multi_remove_handle(slot->multi, slot->easy);
-		if (result == 0)
-			result = code == CURLE_OK ? fill(&x, response, err) : explain(&x, code, detail, err);
-	}
+	result = follow(c, &x, response, err);
 	error_free(x.error);
 	buffer_free(&x.body);
 	buffer_free(&x.headers);
-	curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, NULL);
-	/* A connection cut off in the middle is closed by removing the handle; the slot itself is good for the next request. */
-	give_slot(c, slot);
+	http_slot_give(c, x.slot);
 	return result;
-}
-
-static enum error_class class_of_status(int status)
-{
-	switch (status) {
-	case 404:
-		return ERROR_NOT_FOUND;
-	case 409:
-		return ERROR_CONFLICT;
-	case 410:
-		return ERROR_GONE;
-	case 408:
-	case 425:
-	case 429:
-		return ERROR_TRANSIENT;
-	default:
-		return status >= 500 ? ERROR_TRANSIENT : ERROR_PERMANENT;
-	}
-}
-
-/* The start of a body on one line. */
-static void excerpt(const char *body, char out[200])
-{
-	size_t n = 0;
-
-	for (; *body && n < 190; body++) {
-		if (isspace((unsigned char)*body)) {
-			if (n && out[n - 1] != ' ')
-				out[n++] = ' ';
-		} else if ((unsigned char)*body >= 0x20) {
-			out[n++] = *body;
-		}
-	}
-	while (n && ((unsigned char)out[n - 1] & 0x80)) /* no half character at the end */
-		n--;
-	out[n] = 0;
 }
 
 int http_fetch(struct http_client *c, const struct http_request *q, struct http_response *response, struct error **err)
 {
-	struct http_response r = { 0 };
-	char text[200];
+	AUTO_RESPONSE struct http_response r = { 0 };
 
 	if (http_perform(c, q, &r, err) < 0)
 		return -1;
-	if (r.status >= 200 && r.status <= 299) {
-		*response = r;
-		return 0;
-	}
-	excerpt(r.body, text);
-	error_set_code(err, class_of_status(r.status), "HTTPStatus", r.status, "%s %s answered with status %d%s%s", q->method ? q->method : "GET", q->url,
-		       r.status, *text ? ": " : "", text);
-	http_response_free(&r);
-	return -1;
+	if (r.status < 200 || r.status > 299)
+		return http_refuse(q->method ? q->method : "GET", q->url, &r, err);
+	*response = r;
+	r = (struct http_response){ 0 };
+	return 0;
 }
 
 char *http_response_header(const struct http_response *r, const char *name)

@@ -40,12 +40,13 @@ struct http_request {
 	unsigned timeout_ms;           /* for the whole exchange; 0: none (streams) */
 	unsigned connect_timeout_ms;   /* 0: 15,000 */
 	unsigned stall_timeout_ms;     /* no byte for so long is an error; 0: none */
-	size_t max_body;               /* for a body kept in memory; 0: 16 MiB. A larger one is an error. */
-	http_sink sink;                /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message */
+	size_t max_body;               /* for a body kept in memory; 0: 16 MiB. A larger one is an error (of a 2xx answer; else its start is kept) */
+	http_sink sink;                /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message.
+					* One cut short is an error where it has a length or chunks; one that the connection's end ends needs a mark of its own. */
 	void *sink_arg;
 	struct cancel *cancel;         /* may be NULL */
 	const char *user, *password;   /* basic authentication, when set */
-	bool follow_redirects;         /* GET and HEAD only, at most 5, http and https only, credentials never to another host */
+	bool follow_redirects;         /* GET and HEAD only, at most 5, http and https only; neither credentials nor headers of one's own to another host */
 };
 
 struct http_response {
@@ -58,7 +59,8 @@ struct http_response {
 };
 
 /* Runs the request. Fails (transient, reason ConnectionFailed, TLSFailed, TimedOut, ...) when there was no complete HTTP answer; an
- * answer of any status is success here. A TLS failure is permanent and says which certificate (subject, fingerprint) was refused and why. */
+ * answer of any status is success here. A refused certificate (TLSFailed) is permanent, and the message says which (subject, issuer,
+ * fingerprints) and why. Messages hold neither user, password nor query of a URL, and are valid UTF-8. */
 int http_perform(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
 
 /* As http_perform, but a status outside 200..299 is an error too: 404 not-found, 409 conflict, 410 gone, 408/429/5xx transient, the

@@ -1,0 +1,171 @@
+#include "net/client.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define IDLE_MAX 32 /* handles, with their connections, that a client keeps for the next request */
+
+static void init_curl(void)
+{
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static int copy(char **to, const char *from)
+{
+	if (!from)
+		return 0;
+	*to = strdup(from);
+	return *to ? 0 : -1;
+}
+
+static int set_pin(char **to, const char *text, size_t digits, const char *kind, struct error **err)
+{
+	if (!text)
+		return 0;
+	*to = trust_fingerprint(text, digits);
+	if (*to)
+		return 0;
+	return error_set(err, ERROR_PERMANENT, "InvalidFingerprint", "\"%s\" is no %s fingerprint of a certificate (%zu hexadecimal digits)", text, kind, digits);
+}
+
+static int fill(struct http_client *c, const struct http_trust *t, struct error **err)
+{
+	c->insecure = t->insecure;
+	if (t->ca_pem && !trust_has_certificates(t->ca_pem))
+		return error_set(err, ERROR_PERMANENT, "InvalidCertificate",
+				 "the CA certificates given are not in PEM form (-----BEGIN CERTIFICATE-----), or damaged");
+	if (set_pin(&c->pin_sha1, t->pin_sha1, TRUST_SHA1_DIGITS, "SHA-1", err) < 0 ||
+	    set_pin(&c->pin_sha256, t->pin_sha256, TRUST_SHA256_DIGITS, "SHA-256", err) < 0)
+		return -1;
+	if (copy(&c->ca_pem, t->ca_pem) || copy(&c->cert_pem, t->client_cert_pem) || copy(&c->key_pem, t->client_key_pem) ||
+	    copy(&c->server_name, t->server_name) || copy(&c->proxy_url, t->proxy_url))
+		return error_set_errno(err, ENOMEM, "cannot make an HTTP client");
+	return 0;
+}
+
+struct http_client *http_client_new(const struct http_trust *trust, struct error **err)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static const struct http_trust defaults;
+	struct http_client *c;
+
+	pthread_once(&once, init_curl);
+	c = calloc(1, sizeof *c);
+	if (!c) {
+		error_set_errno(err, ENOMEM, "cannot make an HTTP client");
+		return NULL;
+	}
+	pthread_mutex_init(&c->lock, NULL);
+	if (fill(c, trust ? trust : &defaults, err) < 0) {
+		http_client_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+static void slot_free(struct slot *s)
+{
+	if (!s)
+		return;
+	if (s->easy)
+		curl_easy_cleanup(s->easy);
+	if (s->multi)
+		curl_multi_cleanup(s->multi);
+	free(s);
+}
+
+void http_client_free(struct http_client *c)
+{
+	if (!c)
+		return;
+	while (c->idle) {
+		struct slot *s = c->idle;
+
+		c->idle = s->next;
+		slot_free(s);
+	}
+	pthread_mutex_destroy(&c->lock);
+	if (c->key_pem)
+		explicit_bzero(c->key_pem, strlen(c->key_pem));
+	free(c->ca_pem);
+	free(c->pin_sha1);
+	free(c->pin_sha256);
+	free(c->cert_pem);
+	free(c->key_pem);
+	free(c->server_name);
+	free(c->proxy_url);
+	free(c);
+}
+
+struct slot *http_slot_take(struct http_client *c)
+{
+	struct slot *s;
+
+	pthread_mutex_lock(&c->lock);
+	s = c->idle;
+	if (s) {
+		c->idle = s->next;
+		c->idle_count--;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (s)
+		return s;
+	s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->multi = curl_multi_init();
+	s->easy = curl_easy_init();
+	s->trust.pin_sha1 = c->pin_sha1;
+	s->trust.pin_sha256 = c->pin_sha256;
+	if (!s->multi || !s->easy) {
+		slot_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void http_slot_give(struct http_client *c, struct slot *s)
+{
+	curl_easy_reset(s->easy); /* forgets the request and its password, keeps the connections */
+	pthread_mutex_lock(&c->lock);
+	if (c->idle_count < IDLE_MAX) {
+		s->next = c->idle;
+		c->idle = s;
+		c->idle_count++;
+		s = NULL;
+	}
+	pthread_mutex_unlock(&c->lock);
+	slot_free(s);
+}
+
+static int set_blob(CURL *easy, CURLoption option, const char *pem)
+{
+	struct curl_blob blob = { .data = (void *)pem, .len = pem ? strlen(pem) : 0, .flags = CURL_BLOB_COPY };
+
+	return !pem || curl_easy_setopt(easy, option, &blob) == CURLE_OK ? 0 : -1;
+}
+
+int http_slot_set_trust(const struct http_client *c, struct slot *s, struct error **err)
+{
+	bool pinned = c->pin_sha1 || c->pin_sha256, checked = pinned || !c->insecure;
+	CURL *easy = s->easy;
+	int failed = 0;
+
+	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, checked ? 1L : 0L);
+	/* A pinned certificate may bear any name; a name of our own is checked as the URL's host. */
+	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, checked && !pinned ? 2L : 0L);
+	failed |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (checked)
+		failed |= trust_install(easy, &s->trust);
+	/* The system's certificates must neither help where others are to be trusted, nor be missed where they are not needed. */
+	if (c->ca_pem || pinned || !checked) {
+		failed |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+		failed |= curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+	}
+	/* Set always: an empty string keeps curl from asking the environment. */
+	failed |= curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy_url ? c->proxy_url : "");
+	if (failed || set_blob(easy, CURLOPT_CAINFO_BLOB, c->ca_pem) < 0 || set_blob(easy, CURLOPT_SSLCERT_BLOB, c->cert_pem) < 0 ||
+	    set_blob(easy, CURLOPT_SSLKEY_BLOB, c->key_pem) < 0)
+		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "the certificates or keys given cannot be used");
+	return 0;
+}

@@ -1,0 +1,30 @@
+/* What an HTTP client keeps between requests: its trust, and handles with their open connections. Internal to net/. */
+#pragma once
+
+#include <curl/curl.h>
+#include <pthread.h>
+
+#include "net/http.h"
+#include "net/trust.h"
+
+/* An easy handle and the multi handle that drives it; connections live in the latter. The trust view must live as long as they do. */
+struct slot {
+	CURLM *multi;
+	CURL *easy;
+	struct trust_view trust;
+	struct slot *next;
+};
+
+struct http_client {
+	char *ca_pem, *pin_sha1, *pin_sha256, *cert_pem, *key_pem, *server_name, *proxy_url;
+	bool insecure;
+	pthread_mutex_t lock; /* guards idle */
+	struct slot *idle;
+	size_t idle_count;
+};
+
+/* A handle for one request, with the connections of earlier ones; NULL when memory is out. */
+struct slot *http_slot_take(struct http_client *client);
+void http_slot_give(struct http_client *client, struct slot *slot);
+/* Sets whom the handle trusts and who we are. */
+int http_slot_set_trust(const struct http_client *client, struct slot *slot, struct error **err);

@@ -1,0 +1,150 @@
+#include "net/failure.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define EXCERPT_SIZE 200
+
+DEFINE_CLEANUP(CURLU, url_free_p, curl_url_cleanup)
+
+static void curl_free_p(char **p)
+{
+	curl_free(*p);
+}
+
+char *http_shown_url(const char *url)
+{
+	CLEANUP(url_free_p) CURLU *u = curl_url();
+	CLEANUP(curl_free_p) char *text = NULL;
+
+	if (!u || curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME))
+		return strdup("the URL given"); /* what it holds is not known, a password perhaps */
+	curl_url_set(u, CURLUPART_USER, NULL, 0);
+	curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
+	curl_url_set(u, CURLUPART_QUERY, NULL, 0);
+	curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0);
+	return strdup(curl_url_get(u, CURLUPART_URL, &text, 0) ? "" : text);
+}
+
+/* "host" or "host:port" of a URL, owned. */
+static char *host_of(const char *url)
+{
+	AUTO_FREE char *shown = http_shown_url(url);
+	const char *host = shown ? strstr(shown, "://") : NULL;
+
+	if (!host)
+		return move_ptr(shown);
+	host += 3;
+	return strndup(host, strcspn(host, "/"));
+}
+
+int http_explain(const char *url, CURLcode code, const char *detail, const struct trust_view *trust, struct error **err)
+{
+	AUTO_FREE char *host = host_of(url);
+	const char *text = *detail ? detail : curl_easy_strerror(code), *why = *trust->why ? trust->why : text;
+
+	if (!host)
+		return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the request failed: %s", text);
+	switch (code) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CONNECT_ERROR:
+		/* The second code stands for all else that a handshake may die of. */
+		if (code == CURLE_SSL_CONNECT_ERROR && !*trust->why)
+			return error_set(err, ERROR_TRANSIENT, "TLSFailed", "no TLS connection with %s: %s", host, text);
+		return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %s is not trusted: %s%s%s%s", host, why, *trust->seen ? " (" : "",
+				 trust->seen, *trust->seen ? ")" : "");
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "the certificates or keys given for %s cannot be used: %s", host, text);
+	case CURLE_OPERATION_TIMEDOUT:
+		return error_set(err, ERROR_TRANSIENT, "TimedOut", "%s did not answer in time: %s", host, text);
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return error_set(err, ERROR_TRANSIENT, "UnknownHost", "the name of the host %s cannot be resolved", host);
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return error_set(err, ERROR_TRANSIENT, "UnknownHost", "the name of the proxy for %s cannot be resolved", host);
+	case CURLE_COULDNT_CONNECT:
+		return error_set(err, ERROR_TRANSIENT, "ConnectionFailed", "cannot connect to %s: %s", host, text);
+	case CURLE_PARTIAL_FILE:
+	case CURLE_RECV_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_HTTP2_STREAM:
+	case CURLE_HTTP2:
+	case CURLE_SEND_ERROR:
+		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the connection to %s was lost: %s", host, text);
+	case CURLE_WEIRD_SERVER_REPLY:
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP: %s", host, text);
+	case CURLE_URL_MALFORMAT:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+		if (strstr(text, "HTTP/0.9")) /* so curl calls an answer without a status line */
+			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP", host);
+		return error_set(err, ERROR_PERMANENT, "InvalidURL", "%s is no http or https URL: %s", host, text);
+	default:
+		return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the request to %s failed: %s", host, text);
+	}
+}
+
+static enum error_class class_of_status(int status)
+{
+	switch (status) {
+	case 404:
+		return ERROR_NOT_FOUND;
+	case 409:
+		return ERROR_CONFLICT;
+	case 410:
+		return ERROR_GONE;
+	case 408:
+	case 425:
+	case 429:
+		return ERROR_TRANSIENT;
+	default:
+		return status >= 500 ? ERROR_TRANSIENT : ERROR_PERMANENT;
+	}
+}
+
+/* The length of the UTF-8 character at p (RFC 3629), 0 when there is none. */
+static size_t utf8_len(const char *p)
+{
+	const unsigned char *c = (const unsigned char *)p;
+	size_t len = c[0] < 0x80 ? 1 : c[0] >= 0xc2 && c[0] <= 0xdf ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : c[0] >= 0xf0 && c[0] <= 0xf4 ? 4 : 0;
+
+	for (size_t i = 1; i < len; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+/* The start of a body on one line, of valid UTF-8: it ends up in a status. */
+static void excerpt(const char *body, char out[EXCERPT_SIZE])
+{
+	size_t n = 0;
+
+	while (*body && n < EXCERPT_SIZE - 5) {
+		size_t len = utf8_len(body);
+
+		if (isspace((unsigned char)*body)) {
+			if (n && out[n - 1] != ' ')
+				out[n++] = ' ';
+		} else if (!len) {
+			out[n++] = '?';
+		} else if ((unsigned char)*body >= 0x20 && *body != 0x7f) {
+			memcpy(out + n, body, len);
+			n += len;
+		}
+		body += len ? len : 1;
+	}
+	while (n && out[n - 1] == ' ')
+		n--;
+	out[n] = 0;
+}
+
+int http_refuse(const char *method, const char *url, const struct http_response *r, struct error **err)
+{
+	AUTO_FREE char *shown = http_shown_url(url);
+	char text[EXCERPT_SIZE];
+
+	excerpt(r->body, text);
+	return error_set_code(err, class_of_status(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method, shown ? shown : "", r->status,
+			      *text ? ": " : "", text);
+}

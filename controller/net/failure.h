@@ -1,0 +1,17 @@
+/* Failures of HTTP requests in words, and what class they are of. Internal to net/. */
+#pragma once
+
+#include <curl/curl.h>
+
+#include "base/error.h"
+#include "net/http.h"
+#include "net/trust.h"
+
+/* The URL without user, password, query and fragment, for messages; owned, never NULL but when memory is out. */
+char *http_shown_url(const char *url);
+
+/* Sets the error of a request that had no complete answer. detail: what curl wrote in its error buffer. Returns -1. */
+int http_explain(const char *url, CURLcode code, const char *detail, const struct trust_view *trust, struct error **err);
+
+/* Sets the error of an answer outside 200..299. Returns -1. */
+int http_refuse(const char *method, const char *url, const struct http_response *response, struct error **err);
