@@ -148,8 +148,8 @@ static void send_event(struct event_recorder *r, json_t *event)
 	made = store_create(r->store, &api_events, ns, event, &err);
 	if (made) {
 		keep_sent(r, signature.data, ns, json_path_string(made, "metadata.name"));
-	} else if (err->code == 405 || !strcmp(err->reason, "Forbidden")) {
-		/* Not "NamespaceTerminating", which is 403 too. */
+	} else if (err->class == ERROR_PERMANENT && (err->code == 405 || !strcmp(err->reason, "Forbidden"))) {
+		/* Not "NamespaceTerminating", which is 403 too, nor the refusals of a server that has just started. */
 		log_write(LOG_INFO, "no events will be written", "error", error_message(err), NULL);
 		r->quiet = true;
 	} else {

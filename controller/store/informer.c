@@ -163,7 +163,7 @@ void informer_put(struct informer *i, json_t *object)
 void informer_remove(struct informer *i, const json_t *object)
 {
 	AUTO_FREE char *key = object_key(object);
-	AUTO_JSON json_t *old = NULL;
+	AUTO_JSON json_t *last = trimmed((json_t *)object), *old = NULL;
 
 	if (!key)
 		return;
@@ -172,7 +172,7 @@ void informer_remove(struct informer *i, const json_t *object)
 	json_object_del(i->objects, key);
 	pthread_mutex_unlock(&i->lock);
 	if (old)
-		tell(i, STORE_DELETED, old, object);
+		tell(i, STORE_DELETED, old, last ? last : old);
 }
 
 void informer_replace(struct informer *i, const json_t *objects)

@@ -2,7 +2,7 @@
  *
  *   get NAME | list [SELECTOR] | create NAME KEY=VALUE | patch NAME KEY=VALUE [VERSION] | delete NAME [UID] | serves GROUP VERSION PLURAL
  *   event NAME REASON NOTE TIMES | namespace | apply FILE
- *   watch            prints "synced", then a line a change: ADDED|MODIFIED|DELETED NAME VALUE; ends with standard input
+ *   watch            prints "synced", then a line a change: ADDED|MODIFIED|DELETED NAME VALUE; ends with a line on standard input
  *
  * Errors go to standard output as "error CLASS REASON CODE MESSAGE", with exit code 1. */
 #include <poll.h>

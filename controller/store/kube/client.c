@@ -15,6 +15,9 @@
 #define CONNECT_MS 10000
 #define BODY_MAX (128u << 20) /* a page of a list: at most 500 objects */
 #define TRIES_MAX 4
+/* An API server that has just started refuses what it will allow in a moment, as its caches of roles and accounts are still empty. So a
+ * refusal this soon after it was away is no final answer. */
+#define SETTLING_MS 30000
 
 struct kube_client {
 	struct http_client *http;
@@ -25,6 +28,7 @@ struct kube_client {
 	pthread_mutex_t lock; /* guards the token and its age; not held while the file is read */
 	char *token;
 	uint64_t token_read;
+	_Atomic uint64_t away; /* when the server was last found to be away or unwell; 0: never */
 };
 
 static int set_impersonation(struct kube_client *c, const struct kube_config *config)
@@ -138,14 +142,30 @@ static int attempted(const struct kube_call *call, struct error **err)
 	return error_wrap(err, "%s", b.len ? b.data : "the request failed");
 }
 
+/* Remembers how the server fares, from an exchange that failed or an answer. */
+static void observe(struct kube_client *c, const struct error *failed, int status)
+{
+	if (failed ? failed->class == ERROR_TRANSIENT : status >= 500)
+		c->away = clock_monotonic_ms();
+}
+
+static bool is_settling(const struct kube_client *c)
+{
+	uint64_t away = c->away;
+
+	return away && clock_monotonic_ms() - away < SETTLING_MS;
+}
+
 /* The error that an answer which is no success stands for. */
-static int refused(const struct kube_call *call, const struct http_response *r, struct error **err)
+static int refused(struct kube_client *c, const struct kube_call *call, const struct http_response *r, struct error **err)
 {
 	AUTO_JSON json_t *status = json_loadb(r->body, r->body_len, JSON_ALLOW_NUL, NULL);
 	AUTO_FREE char *audit = r->status >= 500 ? http_response_header(r, "Audit-Id") : NULL;
 	AUTO_ERROR struct error *told = NULL;
 
 	status_to_error(status, r->status, &told);
+	if (told && (r->status == 401 || r->status == 403) && is_settling(c))
+		told->class = ERROR_TRANSIENT;
 	if (told && audit) /* with it the server's own log tells more */
 		error_set_code(err, told->class, told->reason, told->code, "%s (audit id %s)", told->message, audit);
 	else
@@ -262,6 +282,7 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 		int result = perform(c, call, &q, &r, &failed);
 		unsigned wait;
 
+		observe(c, failed, r.status);
 		if (result == 0 && r.status >= 200 && r.status <= 299)
 			return decode(&r, err);
 		wait = retry_wait(call, result < 0 ? failed : NULL, &r, &backoff);
@@ -270,7 +291,7 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 				error_move(err, move_ptr(failed));
 				attempted(call, err);
 			} else {
-				refused(call, &r, err);
+				refused(c, call, &r, err);
 			}
 			return NULL;
 		}
@@ -307,12 +328,17 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 	AUTO_FREE char *url = make_url(c, call, err);
 	AUTO_RESPONSE struct http_response r = { 0 };
 	struct http_request q = { .method = "GET", .url = url, .timeout_ms = timeout_ms, .sink = sink, .sink_arg = sink_arg };
+	AUTO_ERROR struct error *failed = NULL;
 
 	if (!url)
 		return -1;
-	if (perform(c, call, &q, &r, err) < 0)
+	if (perform(c, call, &q, &r, &failed) < 0) {
+		observe(c, failed, 0);
+		error_move(err, move_ptr(failed));
 		return attempted(call, err);
+	}
+	observe(c, NULL, r.status);
 	if (r.status < 200 || r.status > 299)
-		return refused(call, &r, err);
+		return refused(c, call, &r, err);
 	return 0;
 }

@@ -127,9 +127,10 @@ static unsigned failed(struct watch *w, const struct error *err)
 static unsigned run_round(struct watch *w)
 {
 	AUTO_ERROR struct error *err = NULL;
+	bool fresh = !w->version;
 	uint64_t start;
 
-	if (!w->version) {
+	if (fresh) {
 		if (list(w, &err) < 0)
 			return cancel_requested(w->cancel) ? 0 : failed(w, err);
 		works(w);
@@ -148,7 +149,11 @@ static unsigned run_round(struct watch *w)
 		w->version = NULL;
 		if (err->class != ERROR_GONE)
 			return failed(w, err);
-		return clock_monotonic_ms() - start < SHORT_MS ? backoff_next(&w->backoff) : 0;
+		log_write(LOG_DEBUG, "the history of a watch is gone: listing again", "resource", w->res.plural, NULL);
+		if (fresh && !w->streamed) /* gone right after a list: no reason to hurry */
+			return backoff_next(&w->backoff);
+		backoff_reset(&w->backoff);
+		return 0;
 	}
 	/* A connection that was cut in the middle of a watch is no news; one that cannot be made is. */
 	if (err->class == ERROR_TRANSIENT && w->streamed)
@@ -196,7 +201,7 @@ struct informer *kube_watch_start(struct kube_client *client, const struct resou
 	if (w) {
 		w->client = client;
 		w->res = *res;
-		w->backoff = (struct backoff){ .base_ms = 250, .cap_ms = 10000 };
+		w->backoff = (struct backoff){ .base_ms = 250, .cap_ms = 5000 };
 		w->ns = ns ? strdup(ns) : NULL;
 		w->selector = label_selector ? strdup(label_selector) : NULL;
 		w->cancel = cancel_new(parent);
