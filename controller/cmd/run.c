@@ -156,10 +156,11 @@ static void stop(struct daemon *d)
 {
 	struct reconciler *r = d->reconciler;
 
-	/* The web server asks the reconciler: it goes first. */
-	web_stop(d->web);
+	/* The web server asks the reconciler, and the reconciler has it make URLs: it falls silent first and goes last. */
+	web_silence(d->web);
 	__atomic_store_n(&d->reconciler, NULL, __ATOMIC_RELEASE);
 	reconciler_stop(r);
+	web_stop(d->web);
 	target_free(d->target);
 	event_recorder_free(d->events);
 	if (d->cancel)

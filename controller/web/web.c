@@ -370,15 +370,21 @@ char *web_url(const struct web *w, const char *path, struct error **err)
 	return url;
 }
 
+void web_silence(struct web *w)
+{
+	if (!w || !w->running)
+		return;
+	w->stopping = true;
+	lws_cancel_service(w->context);
+	pthread_join(w->thread, NULL);
+	w->running = false;
+}
+
 void web_stop(struct web *w)
 {
 	if (!w)
 		return;
-	w->stopping = true;
-	if (w->running) {
-		lws_cancel_service(w->context);
-		pthread_join(w->thread, NULL);
-	}
+	web_silence(w);
 	if (w->context)
 		lws_context_destroy(w->context);
 	if (w->root >= 0)

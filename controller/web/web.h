@@ -25,4 +25,6 @@ struct web *web_start(const struct web_options *options, struct error **err);
 int web_port(const struct web *web);
 /* The URL of the file at the relative path below root: http://HOST:PORT/images/<signature>/<path>. Owned by the caller. */
 char *web_url(const struct web *web, const char *path, struct error **err);
+/* Ends serving, keeps the rest: no callback is called any more. URLs can still be made. Accepts NULL. */
+void web_silence(struct web *web);
 void web_stop(struct web *web); /* accepts NULL */
