@@ -59,9 +59,12 @@ static int patch_status(struct step *s, struct error **err)
 {
 	AUTO_JSON json_t *from = json_encode(&api_vmimport_status_type, &s->import->status);
 	AUTO_JSON json_t *to = json_encode(&api_vmimport_status_type, s->status);
-	AUTO_JSON json_t *diff = from && to ? json_merge_diff(from, to) : NULL;
-	AUTO_JSON json_t *patch = NULL, *done = NULL;
+	AUTO_JSON json_t *diff = NULL, *patch = NULL, *done = NULL;
 
+	/* No progress is 0 to us; to who reads it, it is to be there. */
+	if (from && !json_path(s->object, "status.progress"))
+		json_object_del(from, "progress");
+	diff = from && to ? json_merge_diff(from, to) : NULL;
 	if (!diff)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
 	if (!json_object_size(diff))
