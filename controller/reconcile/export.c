@@ -225,7 +225,8 @@ static int export_failed(struct step *s, struct error *failed, struct error **er
 	return 0;
 }
 
-static int begin(struct step *s, struct error **err)
+/* *waits: the source cannot be reached or refuses us, which its own status tells; the import goes on when that is mended. */
+static int begin(struct step *s, bool *waits, struct error **err)
 {
 	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
 	AUTO_FREE char *directory = step_directory(s);
@@ -237,8 +238,10 @@ static int begin(struct step *s, struct error **err)
 	if (model && journal_complete(directory, model))
 		return exported(s, err);
 	vm_model_free(move_ptr(model));
-	if (step_session(s, &session, err) < 0)
+	if (step_session(s, &session, err) < 0) {
+		*waits = true;
 		return -1;
+	}
 	/* A lease that a killed process left would hold the machine. */
 	if (ledger_clean(s, err) < 0)
 		return -1;
@@ -258,13 +261,14 @@ static int begin(struct step *s, struct error **err)
 int step_source_ready(struct step *s, struct error **err)
 {
 	struct transfer_status t;
+	bool waits = false;
 	int result = 0;
 
 	transfer_status(s->r->transfers, s->key, &t);
 	switch (t.state) {
 	case TRANSFER_NONE:
-		result = begin(s, err);
-		if (result < 0 && err && *err && (*err)->class != ERROR_CONFLICT)
+		result = begin(s, &waits, err);
+		if (result < 0 && !waits && (*err)->class != ERROR_CONFLICT)
 			result = export_failed(s, move_ptr(*err), err);
 		break;
 	case TRANSFER_RUNNING:

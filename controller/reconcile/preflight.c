@@ -100,6 +100,17 @@ static char *target_name(const struct step *s)
 	return name_dns1123_label(spec->virtual_machine_name);
 }
 
+/* What is wrong with the machine, as opposed to the session: a password that was just changed is no reason to give the import up. */
+static bool about_machine(const struct error *e)
+{
+	static const char *const reasons[] = { "VirtualMachineAmbiguous", "NoConfiguration", "InvalidDisk", "TooManyDevices" };
+
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+		if (!strcmp(e->reason, reasons[i]))
+			return true;
+	return e->class == ERROR_NOT_FOUND;
+}
+
 static int check_source(struct step *s, json_t *problems, struct vm_model **out, struct error **err)
 {
 	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
@@ -112,7 +123,7 @@ static int check_source(struct step *s, json_t *problems, struct vm_model **out,
 	struct source *source = session_source(session);
 	model = source->ops->describe(source, &name, s->r->cancel, &failed);
 	if (!model) {
-		if (failed->class != ERROR_NOT_FOUND && failed->class != ERROR_PERMANENT)
+		if (!about_machine(failed))
 			return error_move(err, move_ptr(failed));
 		complain(problems, "%s", failed->message);
 		return 0;
