@@ -5,17 +5,17 @@
 #include <string.h>
 #include <strings.h>
 
-/* Digits at *p; false when there are none or they do not fit. */
+/* Digits at *p; false when there are none. What does not fit is behind the end of any file all the same. */
 static bool number(const char **p, uint64_t *out)
 {
+	bool over = false;
 	uint64_t n = 0;
 
 	if (**p < '0' || **p > '9')
 		return false;
 	for (; **p >= '0' && **p <= '9'; (*p)++)
-		if (__builtin_mul_overflow(n, (uint64_t)10, &n) || __builtin_add_overflow(n, (uint64_t)(**p - '0'), &n))
-			return false;
-	*out = n;
+		over = over || __builtin_mul_overflow(n, (uint64_t)10, &n) || __builtin_add_overflow(n, (uint64_t)(**p - '0'), &n);
+	*out = over ? UINT64_MAX : n;
 	return true;
 }
 

@@ -1,24 +1,29 @@
 #include "web/web.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "base/buffer.h"
+#include "web/image.h"
 #include "web/range.h"
 #include "web/signature.h"
 
 #define CHUNK (256u * 1024) /* the best size measured with this library */
 #define CONNECTIONS_MAX 200
-#define IDLE_SECONDS 60
+#define REQUEST_SECONDS 10 /* for the head of a request to arrive */
+#define IDLE_SECONDS 300   /* for a client that reads nothing: its disk may be busy */
+#define KEEPALIVE_SECONDS 30
 #define PATH_MAX_LEN 1024
+
+#define TYPE_TEXT "text/plain; charset=utf-8"
+#define TYPE_METRICS "text/plain; version=0.0.4; charset=utf-8" /* Prometheus's text format */
+#define TYPE_IMAGE "application/octet-stream"
 
 struct web {
 	struct web_options options;
@@ -34,17 +39,25 @@ struct web {
 
 /* What a connection is being answered. Zeroed by the library for each one. */
 struct answer {
-	int fd;           /* plus one, so that zero means none */
-	uint64_t at, end; /* bytes of the file still to send */
-	char *text;       /* or a text, owned */
-	size_t text_len, text_at;
+	struct image *image;
+	uint64_t at, end;     /* bytes of the image still to send */
 	unsigned char *chunk; /* of CHUNK bytes behind LWS_PRE, for the time of the answer */
+	char *text;           /* or a text */
+	size_t text_len, text_at;
+	bool close; /* the connection ends with this answer */
+};
+
+/* The head of one. */
+struct head {
+	unsigned status;
+	const char *type;
+	uint64_t length;
+	const char *content_range, *etag, *allow; /* NULL: left out */
 };
 
 static void answer_clear(struct answer *a)
 {
-	if (a->fd)
-		close(a->fd - 1);
+	image_close(a->image);
 	free(a->text);
 	free(a->chunk);
 	*a = (struct answer){ 0 };
@@ -56,44 +69,62 @@ static int add_header(struct lws *wsi, enum lws_token_indexes token, const char 
 	return lws_add_http_header_by_token(wsi, token, (const unsigned char *)value, (int)strlen(value), p, end) ? -1 : 0;
 }
 
-/* Sends the head of an answer. */
-static int send_head(struct lws *wsi, unsigned status, const char *type, uint64_t length, const char *content_range)
+static int send_head(struct lws *wsi, const struct head *h)
 {
 	unsigned char head[LWS_PRE + 2048], *start = head + LWS_PRE, *p = start, *end = head + sizeof head - 1;
+	const struct {
+		enum lws_token_indexes token;
+		const char *value;
+	} headers[] = {
+		{ WSI_TOKEN_HTTP_CACHE_CONTROL, "no-store" },
+		{ WSI_TOKEN_HTTP_ACCEPT_RANGES, !strcmp(h->type, TYPE_IMAGE) ? "bytes" : NULL },
+		{ WSI_TOKEN_HTTP_CONTENT_RANGE, h->content_range },
+		{ WSI_TOKEN_HTTP_ETAG, h->etag },
+		{ WSI_TOKEN_HTTP_ALLOW, h->allow },
+	};
 
-	if (lws_add_http_common_headers(wsi, status, type, (lws_filepos_t)length, &p, end) ||
-	    add_header(wsi, WSI_TOKEN_HTTP_CACHE_CONTROL, "no-store", &p, end) < 0)
+	if (lws_add_http_common_headers(wsi, h->status, h->type, (lws_filepos_t)h->length, &p, end))
 		return -1;
-	if (!strcmp(type, "application/octet-stream") && add_header(wsi, WSI_TOKEN_HTTP_ACCEPT_RANGES, "bytes", &p, end) < 0)
-		return -1;
-	if (content_range && add_header(wsi, WSI_TOKEN_HTTP_CONTENT_RANGE, content_range, &p, end) < 0)
-		return -1;
+	for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+		if (headers[i].value && add_header(wsi, headers[i].token, headers[i].value, &p, end) < 0)
+			return -1;
 	return lws_finalize_write_http_header(wsi, start, &p, end) ? -1 : 0;
 }
 
-static int done(struct lws *wsi)
+/* The answer is out: on to the next request of the connection, or its end. */
+static int done(struct lws *wsi, struct answer *a)
 {
-	return lws_http_transaction_completed(wsi) ? -1 : 0;
+	bool end = a->close;
+
+	answer_clear(a);
+	return lws_http_transaction_completed(wsi) || end ? -1 : 0;
+}
+
+/* The library cuts an answer off after REQUEST_SECONDS unless told otherwise at each piece. */
+static void go_on(struct lws *wsi)
+{
+	lws_set_timeout(wsi, PENDING_TIMEOUT_HTTP_CONTENT, IDLE_SECONDS);
+	lws_callback_on_writable(wsi);
 }
 
 /* Answers with a text, which is freed. */
-static int send_text(struct lws *wsi, struct answer *a, unsigned status, char *text, bool head_only)
+static int send_text(struct lws *wsi, struct answer *a, unsigned status, const char *type, char *text, bool head_only)
 {
-	size_t len = text ? strlen(text) : 0;
+	struct head head = { .status = text ? status : 500, .type = type, .allow = status == 405 ? "GET, HEAD" : NULL };
 
-	if (send_head(wsi, status, "text/plain; charset=utf-8", len, NULL) < 0) {
-		free(text);
-		return -1;
-	}
-	if (head_only || !len) {
-		free(text);
-		return done(wsi);
-	}
 	a->text = text;
-	a->text_len = len;
-	a->text_at = 0;
-	lws_callback_on_writable(wsi);
+	a->text_len = head.length = text ? strlen(text) : 0;
+	if (send_head(wsi, &head) < 0)
+		return -1;
+	if (head_only || !head.length)
+		return done(wsi, a);
+	go_on(wsi);
 	return 0;
+}
+
+static int send_not_found(struct lws *wsi, struct answer *a, bool head_only)
+{
+	return send_text(wsi, a, 404, TYPE_TEXT, strdup("not found\n"), head_only);
 }
 
 /* The path behind the signature when that is right; NULL otherwise. */
@@ -111,97 +142,92 @@ static const char *signed_path(const struct web *w, const char *uri)
 	return slash + 1;
 }
 
-/* A regular file below the root; no link is followed anywhere. */
-static int open_below(const struct web *w, const char *path, uint64_t *size)
+/* Whether a range is asked for, and of the image as it is now. */
+static enum range_kind range_of(struct lws *wsi, const struct image *image, uint64_t *first, uint64_t *last)
 {
-	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
-	AUTO_FD int fd = (int)syscall(SYS_openat2, w->root, path, &how, sizeof how);
-	struct stat st;
+	char range[128], condition[128];
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return -1;
-	*size = (uint64_t)st.st_size;
-	return move_fd(&fd);
+	/* A header that is too long for us is none that we answer. */
+	if (lws_hdr_copy(wsi, range, sizeof range, WSI_TOKEN_HTTP_RANGE) <= 0)
+		return RANGE_WHOLE;
+	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_IF_RANGE) > 0 &&
+	    (lws_hdr_copy(wsi, condition, sizeof condition, WSI_TOKEN_HTTP_IF_RANGE) <= 0 || strcmp(condition, image_etag(image))))
+		return RANGE_WHOLE;
+	return range_parse(range, image_size(image), first, last);
 }
 
 static int send_image(struct web *w, struct lws *wsi, struct answer *a, const char *uri, bool head_only)
 {
 	const char *path = signed_path(w, uri);
-	char range_text[128] = "", content_range[96];
-	uint64_t size, first = 0, last = 0;
-	AUTO_FD int fd = path ? open_below(w, path, &size) : -1;
-	unsigned status = 200;
+	struct image *image = a->image = path ? image_open(w->root, path) : NULL;
+	struct head head = { .status = 200, .type = TYPE_IMAGE };
+	char content_range[96];
+	uint64_t first = 0, last = 0, size;
 
-	if (fd < 0)
-		return send_text(wsi, a, 404, strdup("not found\n"), head_only);
-	if (lws_hdr_copy(wsi, range_text, sizeof range_text, WSI_TOKEN_HTTP_RANGE) < 0)
-		range_text[0] = 0; /* a header that long is none that we answer */
-	switch (head_only ? RANGE_WHOLE : range_parse(range_text, size, &first, &last)) {
+	if (!image)
+		return send_not_found(wsi, a, head_only);
+	size = head.length = image_size(image);
+	head.etag = image_etag(image);
+	/* Ranges are defined for GET alone: RFC 9110, section 14.2. */
+	switch (head_only ? RANGE_WHOLE : range_of(wsi, image, &first, &last)) {
 	case RANGE_UNSATISFIABLE:
 		snprintf(content_range, sizeof content_range, "bytes */%llu", (unsigned long long)size);
-		if (send_head(wsi, 416, "text/plain", 0, content_range) < 0)
-			return -1;
-		return done(wsi);
+		head = (struct head){ .status = 416, .type = TYPE_TEXT, .content_range = content_range };
+		break;
 	case RANGE_PART:
-		status = 206;
 		snprintf(content_range, sizeof content_range, "bytes %llu-%llu/%llu", (unsigned long long)first, (unsigned long long)last,
 			 (unsigned long long)size);
+		head.status = 206;
+		head.content_range = content_range;
+		head.length = last - first + 1;
 		break;
 	case RANGE_WHOLE:
-		last = size ? size - 1 : 0;
 		break;
 	}
-	uint64_t length = size ? last - first + 1 : 0;
-	if (send_head(wsi, status, "application/octet-stream", length, status == 206 ? content_range : NULL) < 0)
+	if (send_head(wsi, &head) < 0)
 		return -1;
-	if (head_only || !length)
-		return done(wsi);
-	posix_fadvise(fd, (off_t)first, (off_t)length, POSIX_FADV_SEQUENTIAL);
+	if (head_only || !head.length)
+		return done(wsi, a);
 	a->chunk = malloc(LWS_PRE + CHUNK);
 	if (!a->chunk)
 		return -1;
-	a->fd = move_fd(&fd) + 1;
+	image_advise(image, first, head.length);
 	a->at = first;
-	a->end = last + 1;
-	lws_callback_on_writable(wsi);
+	a->end = first + head.length;
+	go_on(wsi);
 	return 0;
 }
 
 /* The next piece of what is being sent. */
 static int send_more(struct lws *wsi, struct answer *a)
 {
+	unsigned char piece[LWS_PRE + 4096], *data = piece + LWS_PRE;
+	size_t len;
 	bool last;
-	int n;
 
 	if (a->text) {
-		unsigned char piece[LWS_PRE + 4096];
-		size_t left = a->text_len - a->text_at, len = left < 4096 ? left : 4096;
-
-		memcpy(piece + LWS_PRE, a->text + a->text_at, len);
+		len = a->text_len - a->text_at < 4096 ? a->text_len - a->text_at : 4096;
+		memcpy(data, a->text + a->text_at, len);
 		a->text_at += len;
 		last = a->text_at == a->text_len;
-		n = lws_write(wsi, piece + LWS_PRE, len, last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP);
-	} else if (a->fd) {
+	} else if (a->chunk) {
 		uint64_t left = a->end - a->at;
-		ssize_t got = pread(a->fd - 1, a->chunk + LWS_PRE, left < CHUNK ? (size_t)left : CHUNK, (off_t)a->at);
+		ssize_t got = image_read(a->image, a->at, a->chunk + LWS_PRE, left < CHUNK ? (size_t)left : CHUNK);
 
 		if (got <= 0)
 			return -1; /* the file became shorter: better a broken connection than a wrong image */
-		a->at += (uint64_t)got;
+		data = a->chunk + LWS_PRE;
+		len = (size_t)got;
+		a->at += len;
 		last = a->at == a->end;
-		n = lws_write(wsi, a->chunk + LWS_PRE, (size_t)got, last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP);
 	} else {
 		return 0;
 	}
-	if (n < 0)
+	if (lws_write(wsi, data, len, last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < 0)
 		return -1;
-	/* The library cuts an answer off after 5 s unless told otherwise at each piece. */
-	lws_set_timeout(wsi, PENDING_TIMEOUT_HTTP_CONTENT, IDLE_SECONDS);
-	if (last) {
-		answer_clear(a);
-		return done(wsi);
-	}
-	lws_callback_on_writable(wsi);
+	if (last)
+		return done(wsi, a);
+	go_on(wsi);
 	return 0;
 }
 
@@ -209,21 +235,25 @@ static int answer_request(struct web *w, struct lws *wsi, struct answer *a)
 {
 	char uri[PATH_MAX_LEN];
 	bool head = lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI) > 0, get = lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0;
+	int len;
 
 	answer_clear(a);
-	if (!head && !get)
-		return send_text(wsi, a, 405, strdup("only GET and HEAD\n"), false);
-	if (lws_hdr_copy(wsi, uri, sizeof uri, head ? WSI_TOKEN_HEAD_URI : WSI_TOKEN_GET_URI) <= 0)
-		return send_text(wsi, a, 404, strdup("not found\n"), head);
+	if (!head && !get) {
+		a->close = true; /* there may be a body, which we do not read */
+		return send_text(wsi, a, 405, TYPE_TEXT, strdup("only GET and HEAD\n"), false);
+	}
+	len = lws_hdr_copy(wsi, uri, sizeof uri, head ? WSI_TOKEN_HEAD_URI : WSI_TOKEN_GET_URI); /* decoded, without the query */
+	if (len <= 0 || strlen(uri) != (size_t)len)
+		return send_not_found(wsi, a, head);
 	if (!strcmp(uri, "/healthz"))
-		return send_text(wsi, a, 200, strdup("ok\n"), head);
+		return send_text(wsi, a, 200, TYPE_TEXT, strdup("ok\n"), head);
 	if (!strcmp(uri, "/readyz")) {
 		bool ready = !w->options.ready || w->options.ready(w->options.arg);
 
-		return send_text(wsi, a, ready ? 200 : 503, strdup(ready ? "ok\n" : "not ready\n"), head);
+		return send_text(wsi, a, ready ? 200 : 503, TYPE_TEXT, strdup(ready ? "ok\n" : "not ready\n"), head);
 	}
 	if (!strcmp(uri, "/metrics") && w->options.metrics)
-		return send_text(wsi, a, 200, w->options.metrics(w->options.arg), head);
+		return send_text(wsi, a, 200, TYPE_METRICS, w->options.metrics(w->options.arg), head);
 	return send_image(w, wsi, a, uri, head);
 }
 
@@ -264,12 +294,14 @@ static void quiet(int level, const char *line)
 	(void)line;
 }
 
-static int start_server(struct web *w, struct error **err)
+static const struct lws_protocols protocols[] = {
+	{ .name = "http", .callback = on_http, .per_session_data_size = sizeof(struct answer) },
+	{ 0 },
+};
+
+/* Port 0 on failure. */
+static int listen_on(struct web *w, uint64_t more_options)
 {
-	static const struct lws_protocols protocols[] = {
-		{ .name = "http", .callback = on_http, .per_session_data_size = sizeof(struct answer) },
-		{ 0 },
-	};
 	struct lws_context_creation_info info = {
 		.port = w->options.port,
 		.iface = w->options.bind,
@@ -279,20 +311,47 @@ static int start_server(struct web *w, struct error **err)
 		.max_http_header_data = 4096,
 		.max_http_header_pool = CONNECTIONS_MAX,
 		.fd_limit_per_thread = CONNECTIONS_MAX + 16,
-		.timeout_secs = IDLE_SECONDS,
-		.keepalive_timeout = 30,
-		.options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
+		.timeout_secs = REQUEST_SECONDS,
+		.keepalive_timeout = KEEPALIVE_SECONDS,
+		/* Peers that went without a word. */
+		.ka_time = 60,
+		.ka_interval = 15,
+		.ka_probes = 4,
+		.options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
+			   more_options,
 	};
 	struct lws_vhost *vhost;
+
+	/* In two steps: with an address that cannot be had, the one step leaks. */
+	w->context = lws_create_context(&info);
+	vhost = w->context ? lws_create_vhost(w->context, &info) : NULL;
+	if (vhost)
+		return lws_get_vhost_listen_port(vhost);
+	if (w->context)
+		lws_context_destroy(w->context);
+	w->context = NULL;
+	return 0;
+}
+
+/* With IPv6 the library takes such an address for "all". */
+static bool is_ipv4(const char *address)
+{
+	struct in_addr ignored;
+
+	return address && inet_pton(AF_INET, address, &ignored) == 1;
+}
+
+static int start_server(struct web *w, struct error **err)
+{
 	int failed;
 
 	lws_set_log_level(0, quiet);
-	w->context = lws_create_context(&info);
-	vhost = w->context ? lws_get_vhost_by_name(w->context, "default") : NULL;
-	w->port = vhost ? lws_get_vhost_listen_port(vhost) : 0;
+	w->port = listen_on(w, is_ipv4(w->options.bind) ? LWS_SERVER_OPTION_DISABLE_IPV6 : 0);
+	if (w->port <= 0 && !w->options.bind)
+		w->port = listen_on(w, LWS_SERVER_OPTION_DISABLE_IPV6); /* a machine without it */
 	if (w->port <= 0)
-		return error_set(err, ERROR_PERMANENT, "CannotListen", "cannot listen on port %d%s%s; is it in use?", w->options.port,
-				 w->options.bind ? " of " : "", w->options.bind ? w->options.bind : "");
+		return error_set(err, ERROR_PERMANENT, "CannotListen", "cannot listen on port %d%s%s; is it in use, or the address not of this machine?",
+				 w->options.port, w->options.bind ? " of " : "", w->options.bind ? w->options.bind : "");
 	failed = pthread_create(&w->thread, NULL, serve, w);
 	if (failed)
 		return error_set_errno(err, failed, "cannot start the image server");
@@ -309,18 +368,14 @@ struct web *web_start(const struct web_options *options, struct error **err)
 		return NULL;
 	}
 	w->options = *options;
-	w->advertise = strdup(options->advertise ? options->advertise : "localhost");
+	w->advertise = strdup(options->advertise && *options->advertise ? options->advertise : "localhost");
 	w->root = open(options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (!w->advertise || w->root < 0) {
+	if (!w->advertise || w->root < 0)
 		error_set_errno(err, errno, "cannot serve the directory %s", options->root);
-		web_stop(w);
-		return NULL;
-	}
-	if (signature_load_key(options->root, w->key, err) < 0 || start_server(w, err) < 0) {
-		web_stop(w);
-		return NULL;
-	}
-	return w;
+	else if (signature_load_key(options->root, w->key, err) == 0 && start_server(w, err) == 0)
+		return w;
+	web_stop(w);
+	return NULL;
 }
 
 int web_port(const struct web *w)
@@ -328,12 +383,15 @@ int web_port(const struct web *w)
 	return w->port;
 }
 
-/* Whether the host names a port: a colon that is not inside of an IPv6 address. */
-static bool has_port(const char *host)
+/* HOST:PORT; an IPv6 address may come with or without brackets, and only with them it can name a port. */
+static void add_host(struct buffer *b, const char *host, int port)
 {
 	const char *bracket = strrchr(host, ']'), *colon = strrchr(host, ':');
+	bool bare = colon && !bracket && strchr(host, ':') != colon;
 
-	return colon && (!bracket || colon > bracket);
+	buffer_addf(b, bare ? "[%s]" : "%s", host);
+	if (bare || !colon || (bracket && colon < bracket))
+		buffer_addf(b, ":%d", port);
 }
 
 static void add_encoded(struct buffer *b, const char *path)
@@ -341,7 +399,7 @@ static void add_encoded(struct buffer *b, const char *path)
 	for (; *path; path++) {
 		unsigned char c = (unsigned char)*path;
 
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~/", c))
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~/", c)) /* RFC 3986, section 2.3 */
 			buffer_add(b, path, 1);
 		else
 			buffer_addf(b, "%%%02X", c);
@@ -359,9 +417,8 @@ char *web_url(const struct web *w, const char *path, struct error **err)
 		error_set(err, ERROR_TRANSIENT, "SigningFailed", "cannot sign a URL");
 		return NULL;
 	}
-	buffer_addf(&b, "http://%s", w->advertise);
-	if (!has_port(w->advertise))
-		buffer_addf(&b, ":%d", w->port);
+	buffer_add_string(&b, "http://");
+	add_host(&b, w->advertise, w->port);
 	buffer_addf(&b, "/images/%s/", signature);
 	add_encoded(&b, path);
 	url = buffer_steal(&b);
