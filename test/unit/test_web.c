@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -19,8 +18,8 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "web/range.h"
 #include "web/web.h"
+#include "web_client.h"
 
 #define DISK "5f1a/disk-0.raw"
 #define DISK_SIZE (16u << 20)
@@ -142,99 +141,9 @@ static char *signed_route(struct web *w, const char *path)
 	return strdup(strstr(url, "/images/"));
 }
 
-static int dial_at(in_addr_t address, int port)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(address) };
-	struct timeval limit = { .tv_sec = 20 };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static int dial(int port)
-{
-	return dial_at(INADDR_LOOPBACK, port);
-}
-
-struct reply {
-	int status;
-	char *head; /* with its last line's end */
-	unsigned char *body;
-	size_t len;
-};
-
-static void reply_free(struct reply *r)
-{
-	free(r->head);
-}
-#define AUTO_REPLY CLEANUP(reply_free) struct reply
-
-/* Reads to the end of the connection. */
-static struct reply receive(int fd)
-{
-	struct reply r = { 0 };
-	struct buffer b;
-	char piece[65536], *end;
-	ssize_t n;
-
-	buffer_init(&b, 64u << 20);
-	while ((n = recv(fd, piece, sizeof piece, 0)) > 0)
-		buffer_add(&b, piece, (size_t)n);
-	end = b.data ? strstr(b.data, "\r\n\r\n") : NULL;
-	if (!end || sscanf(b.data, "HTTP/1.%*d %d", &r.status) != 1) {
-		buffer_free(&b);
-		return (struct reply){ .head = strdup("") };
-	}
-	r.len = b.len - (size_t)(end + 4 - b.data);
-	end[2] = 0;
-	r.body = (unsigned char *)end + 4;
-	r.head = b.data; /* owned, body points into it */
-	return r;
-}
-
-static struct reply ask_with(int port, const char *method, const char *route, const char *headers)
-{
-	char request[8192];
-	int fd = dial(port), len;
-	struct reply r;
-
-	assert_true(fd >= 0);
-	len = snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: localhost\r\n%sConnection: close\r\n\r\n", method, route, headers);
-	assert_int_equal(send(fd, request, (size_t)len, MSG_NOSIGNAL), len);
-	r = receive(fd);
-	close(fd);
-	return r;
-}
-
 static struct reply ask(struct web *w, const char *method, const char *route)
 {
 	return ask_with(web_port(w), method, route, "");
-}
-
-static const char *header(const struct reply *r, const char *name)
-{
-	static __thread char value[256];
-	char wanted[64];
-	const char *found;
-
-	snprintf(wanted, sizeof wanted, "\r\n%s:", name);
-	found = strcasestr(r->head, wanted);
-	if (!found)
-		return "";
-	found += strlen(wanted);
-	found += strspn(found, " ");
-	snprintf(value, sizeof value, "%.*s", (int)strcspn(found, "\r"), found);
-	return value;
-}
-
-static void assert_body(const struct reply *r, const void *data, size_t len)
-{
-	assert_int_equal(r->len, len);
-	assert_memory_equal(r->body, data, len);
 }
 
 static void whole_image(void **state)
@@ -310,40 +219,6 @@ static void ranges_of_an_image(void **state)
 		assert_string_equal(header(&got, "Content-Length"), length);
 	}
 	web_stop(w);
-}
-
-static void range_header(void **state)
-{
-	static const struct {
-		const char *text;
-		enum range_kind kind;
-		uint64_t first, last;
-	} cases[] = {
-		{ "bytes=1-2", RANGE_PART, 1, 2 },	     { "BYTES=1-2", RANGE_PART, 1, 2 },
-		{ "bytes=9-9", RANGE_PART, 9, 9 },	     { "bytes=9-10", RANGE_PART, 9, 9 },
-		{ "bytes=-3", RANGE_PART, 7, 9 },	     { "bytes=-10", RANGE_PART, 0, 9 },
-		{ "bytes=-18446744073709551616", RANGE_PART, 0, 9 },
-		{ "bytes=0-18446744073709551615", RANGE_PART, 0, 9 },
-		{ "bytes=10-", RANGE_UNSATISFIABLE, 0, 0 },  { "bytes=10-11", RANGE_UNSATISFIABLE, 0, 0 },
-		{ "bytes=18446744073709551616-", RANGE_UNSATISFIABLE, 0, 0 },
-		{ "", RANGE_WHOLE, 0, 0 },		     { "bytes", RANGE_WHOLE, 0, 0 },
-		{ "bytes=", RANGE_WHOLE, 0, 0 },	     { "bytes=-", RANGE_WHOLE, 0, 0 },
-		{ "bytes=1", RANGE_WHOLE, 0, 0 },	     { "bytes=a-b", RANGE_WHOLE, 0, 0 },
-		{ "bytes=1-2x", RANGE_WHOLE, 0, 0 },	     { "bytes=1--2", RANGE_WHOLE, 0, 0 },
-		{ "bytes=+1-2", RANGE_WHOLE, 0, 0 },	     { "bytes=3-2", RANGE_WHOLE, 0, 0 },
-		{ "bytes=1-2,", RANGE_WHOLE, 0, 0 },	     { "bytes 1-2", RANGE_WHOLE, 0, 0 },
-	};
-	uint64_t first, last;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		first = last = 0;
-		assert_int_equal(range_parse(cases[i].text, 10, &first, &last), cases[i].kind);
-		assert_int_equal(first, cases[i].first);
-		assert_int_equal(last, cases[i].last);
-	}
-	assert_int_equal(range_parse(NULL, 10, &first, &last), RANGE_WHOLE);
-	assert_int_equal(range_parse("bytes=-1", 0, &first, &last), RANGE_UNSATISFIABLE);
 }
 
 static void resumption_only_of_the_same_image(void **state)
@@ -626,9 +501,9 @@ static void slow_client(void **state)
 		if (!i)
 			assert_true(recv(fd, byte, 1, 0) == 1);
 	}
-	AUTO_REPLY got = { 0 };
 	struct buffer b;
 	ssize_t n;
+
 	buffer_init(&b, 64u << 20);
 	while ((n = recv(fd, byte, sizeof byte, 0)) > 0)
 		buffer_add(&b, byte, (size_t)n);
@@ -890,7 +765,6 @@ static void urls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(range_header),
 		cmocka_unit_test(whole_image),
 		cmocka_unit_test(empty_image),
 		cmocka_unit_test(ranges_of_an_image),
