@@ -3,11 +3,13 @@
 #include <stddef.h>
 #include <strings.h>
 
-#define OURS(kind_, plural_)                                                                                                  \
-	{                                                                                                                     \
-		.group = "migration.harvesterhci.io", .version = "v1beta1", .kind = kind_, .plural = plural_, .namespaced = true, \
-		.status_subresource = true                                                                                    \
-	}
+#define OURS(kind_, plural_)                    \
+	{ .group = "migration.harvesterhci.io", \
+	  .version = "v1beta1",                 \
+	  .kind = kind_,                        \
+	  .plural = plural_,                    \
+	  .namespaced = true,                   \
+	  .status_subresource = true }
 
 const struct resource api_vmimports = OURS("VirtualMachineImport", "virtualmachineimports");
 const struct resource api_vmware_sources = OURS("VmwareSource", "vmwaresources");

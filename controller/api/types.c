@@ -8,11 +8,12 @@
 #define BOOLEAN(c_type, member, json) { .name = json, .type = JSON_FIELD_BOOLEAN, .offset = offsetof(struct c_type, member) }
 #define OBJECT(c_type, member, json, table) \
 	{ .name = json, .type = JSON_FIELD_OBJECT, .offset = offsetof(struct c_type, member), .of = &(table) }
-#define ARRAY(c_type, member, count, json, table)                                                                       \
-	{                                                                                                             \
-		.name = json, .type = JSON_FIELD_ARRAY, .offset = offsetof(struct c_type, member), .of = &(table), \
-		.count_offset = offsetof(struct c_type, count)                                                          \
-	}
+#define ARRAY(c_type, member, count, json, table)    \
+	{ .name = json,                              \
+	  .type = JSON_FIELD_ARRAY,                  \
+	  .offset = offsetof(struct c_type, member), \
+	  .of = &(table),                            \
+	  .count_offset = offsetof(struct c_type, count) }
 #define TYPE(c_type, list) { .name = #c_type, .size = sizeof(struct c_type), .fields = list, .field_count = COUNT(list) }
 
 static const struct json_field object_ref_fields[] = {
@@ -112,7 +113,10 @@ static const struct json_field vmimport_status_fields[] = {
 	ARRAY(vmimport_status, disks, disk_count, "diskImportStatus", disk_type),
 	STRING(vmimport_status, new_virtual_machine, "newVirtualMachine"),
 	STRING(vmimport_status, imported_virtual_machine_name, "importedVirtualMachineName"),
-	{ .name = "progress", .type = JSON_FIELD_INTEGER, .offset = offsetof(struct vmimport_status, progress), .flags = JSON_FIELD_KEEP_EMPTY },
+	{ .name = "progress",
+	  .type = JSON_FIELD_INTEGER,
+	  .offset = offsetof(struct vmimport_status, progress),
+	  .flags = JSON_FIELD_KEEP_EMPTY },
 	STRING(vmimport_status, message, "message"),
 	STRING(vmimport_status, start_time, "startTime"),
 	STRING(vmimport_status, completion_time, "completionTime"),

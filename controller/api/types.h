@@ -28,7 +28,7 @@ struct api_network_mapping {
 };
 
 struct api_transfer {
-	char *mode;           /* Controller, Job, Direct */
+	char *mode; /* Controller, Job, Direct */
 	int64_t scratch_factor;
 };
 
@@ -55,7 +55,7 @@ struct vmimport_disk {
 	char *image;           /* JSON name: VirtualMachineImage */
 	char *bus_type;
 	int64_t bytes_transferred, bytes_total;
-	char *digest;          /* disk/digest.h */
+	char *digest;                     /* disk/digest.h */
 	struct api_condition *conditions; /* JSON name: diskConditions */
 	size_t condition_count;
 };
@@ -71,7 +71,7 @@ struct vmimport_status {
 	struct vmimport_disk *disks; /* JSON name: diskImportStatus */
 	size_t disk_count;
 	char *new_virtual_machine, *imported_virtual_machine_name;
-	int64_t progress;      /* percent, always encoded */
+	int64_t progress; /* percent, always encoded */
 	char *message, *start_time, *completion_time;
 	int64_t observed_generation;
 	struct api_condition *conditions; /* kstatus: Ready, Reconciling, Stalled */

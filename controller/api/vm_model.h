@@ -13,30 +13,30 @@ enum vm_power { VM_POWER_UNKNOWN, VM_POWER_OFF, VM_POWER_ON, VM_POWER_SUSPENDED 
 enum vm_bus { VM_BUS_UNKNOWN, VM_BUS_VIRTIO, VM_BUS_IDE, VM_BUS_SATA, VM_BUS_SCSI, VM_BUS_PVSCSI, VM_BUS_NVME, VM_BUS_USB };
 
 struct vm_disk {
-	char *id;         /* as the source names it (vSphere: device key) */
-	char *label;      /* for people: "Hard disk 1" */
-	uint64_t capacity; /* bytes */
+	char *id;           /* as the source names it (vSphere: device key) */
+	char *label;        /* for people: "Hard disk 1" */
+	uint64_t capacity;  /* bytes */
 	uint64_t allocated; /* bytes the source says it holds; 0: not known */
 	enum vm_bus bus;
 	unsigned boot_order; /* 1..n, unique; disks are listed in this order */
 };
 
 struct vm_nic {
-	char *network;    /* as the source names it */
-	char *mac;        /* "00:50:56:aa:00:01" */
-	char *model;      /* vmxnet3, vmxnet2, e1000, e1000e, pcnet32, virtio, rtl8139, ne2k_pci; NULL: not known */
+	char *network; /* as the source names it */
+	char *mac;     /* "00:50:56:aa:00:01" */
+	char *model;   /* vmxnet3, vmxnet2, e1000, e1000e, pcnet32, virtio, rtl8139, ne2k_pci; NULL: not known */
 	char *label;
 	bool connected;
 };
 
 struct vm_model {
-	char *source_id;  /* stable id at the source (vSphere: "vm-123") */
+	char *source_id;   /* stable id at the source (vSphere: "vm-123") */
 	char *name, *path; /* path: inventory path, for messages */
 	char *description;
 	unsigned vcpus, cores_per_socket; /* both at least 1 */
-	uint64_t memory;  /* bytes */
+	uint64_t memory;                  /* bytes */
 	bool efi, secure_boot, tpm;
-	char *guest_os;   /* the source's id, e.g. debian12_64Guest */
+	char *guest_os; /* the source's id, e.g. debian12_64Guest */
 	enum vm_power power;
 	bool guest_tools; /* a guest shutdown can be asked for */
 	struct vm_disk *disks;

@@ -4,8 +4,8 @@
 
 static json_t *disk_to_json(const struct vm_disk *d)
 {
-	return json_pack("{s:s*, s:s*, s:I, s:I, s:i, s:i}", "id", d->id, "label", d->label, "capacity", (json_int_t)d->capacity, "allocated",
-			 (json_int_t)d->allocated, "bus", (int)d->bus, "bootOrder", (int)d->boot_order);
+	return json_pack("{s:s*, s:s*, s:I, s:I, s:i, s:i}", "id", d->id, "label", d->label, "capacity", (json_int_t)d->capacity,
+			 "allocated", (json_int_t)d->allocated, "bus", (int)d->bus, "bootOrder", (int)d->boot_order);
 }
 
 static json_t *nic_to_json(const struct vm_nic *n)
@@ -22,10 +22,11 @@ json_t *vm_model_to_json(const struct vm_model *m)
 		json_array_append_new(disks, disk_to_json(&m->disks[i]));
 	for (size_t i = 0; i < m->nic_count; i++)
 		json_array_append_new(nics, nic_to_json(&m->nics[i]));
-	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:i, s:i, s:I, s:b, s:b, s:b, s:s*, s:i, s:b, s:o, s:o}", "sourceId", m->source_id, "name",
-			 m->name, "path", m->path, "description", m->description, "vcpus", (int)m->vcpus, "coresPerSocket",
-			 (int)m->cores_per_socket, "memory", (json_int_t)m->memory, "efi", m->efi, "secureBoot", m->secure_boot, "tpm", m->tpm,
-			 "guestOs", m->guest_os, "power", (int)m->power, "guestTools", m->guest_tools, "disks", disks, "nics", nics);
+	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:i, s:i, s:I, s:b, s:b, s:b, s:s*, s:i, s:b, s:o, s:o}", "sourceId", m->source_id,
+			 "name", m->name, "path", m->path, "description", m->description, "vcpus", (int)m->vcpus, "coresPerSocket",
+			 (int)m->cores_per_socket, "memory", (json_int_t)m->memory, "efi", m->efi, "secureBoot", m->secure_boot, "tpm",
+			 m->tpm, "guestOs", m->guest_os, "power", (int)m->power, "guestTools", m->guest_tools, "disks", disks, "nics",
+			 nics);
 }
 
 static char *string(const json_t *o, const char *key)

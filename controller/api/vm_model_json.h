@@ -5,5 +5,5 @@
 
 #include "api/vm_model.h"
 
-json_t *vm_model_to_json(const struct vm_model *model);   /* a new object, NULL when memory is out */
-struct vm_model *vm_model_from_json(const json_t *json);  /* NULL when it is not one */
+json_t *vm_model_to_json(const struct vm_model *model);  /* a new object, NULL when memory is out */
+struct vm_model *vm_model_from_json(const json_t *json); /* NULL when it is not one */

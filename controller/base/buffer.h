@@ -19,7 +19,7 @@ int buffer_add_string(struct buffer *b, const char *s);
 int buffer_addf(struct buffer *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buffer_clear(struct buffer *b);               /* empties it, keeps the memory */
 void buffer_consume(struct buffer *b, size_t len); /* drops the first len bytes */
-char *buffer_steal(struct buffer *b);              /* the bytes as an owned string ("" when empty), NULL when failed; b is empty afterwards */
-void buffer_free(struct buffer *b);                /* frees what it holds, not b itself; accepts a zeroed struct */
+char *buffer_steal(struct buffer *b); /* the bytes as an owned string ("" when empty), NULL when failed; b is empty afterwards */
+void buffer_free(struct buffer *b);   /* frees what it holds, not b itself; accepts a zeroed struct */
 
 #define AUTO_BUFFER CLEANUP(buffer_free)

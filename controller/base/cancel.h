@@ -11,8 +11,8 @@ struct cancel;
 
 /* A new one, requested when parent (may be NULL, must outlive it) is. NULL when memory is out. */
 struct cancel *cancel_new(struct cancel *parent);
-void cancel_free(struct cancel *c);      /* accepts NULL; it must have no children any more */
-void cancel_request(struct cancel *c);   /* sticky; not to be called from a signal handler */
+void cancel_free(struct cancel *c);            /* accepts NULL; it must have no children any more */
+void cancel_request(struct cancel *c);         /* sticky; not to be called from a signal handler */
 bool cancel_requested(const struct cancel *c); /* false for NULL; cheap, for polling in loops */
 
 /* Waits at most ms milliseconds; true when stop was requested. c may be NULL: then it only sleeps. */

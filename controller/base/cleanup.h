@@ -9,11 +9,11 @@
 #define CLEANUP(fn) __attribute__((cleanup(fn), unused)) /* a variable may be there for its cleanup alone */
 
 /* Defines name(type **p), which calls fn on *p unless it is NULL: DEFINE_CLEANUP(FILE, file_close_p, fclose). */
-#define DEFINE_CLEANUP(type, name, fn)        \
-	static inline void name(type **p)     \
-	{                                     \
-		if (*p)                       \
-			(void)fn(*p);         \
+#define DEFINE_CLEANUP(type, name, fn)    \
+	static inline void name(type **p) \
+	{                                 \
+		if (*p)                   \
+			(void)fn(*p);     \
 	}
 
 static inline void cleanup_free_p(void *p)
@@ -42,8 +42,7 @@ DEFINE_CLEANUP(FILE, cleanup_file_p, fclose)
 /* Holds the lock until the end of the scope. */
 #define LOCK_GUARD(lock) LOCK_GUARD_(lock, __COUNTER__)
 #define LOCK_GUARD_(lock, n) LOCK_GUARD__(lock, n)
-#define LOCK_GUARD__(lock, n) \
-	CLEANUP(cleanup_unlock_p) pthread_mutex_t *guard_##n __attribute__((unused)) = cleanup_lock(lock)
+#define LOCK_GUARD__(lock, n) CLEANUP(cleanup_unlock_p) pthread_mutex_t *guard_##n __attribute__((unused)) = cleanup_lock(lock)
 
 static inline pthread_mutex_t *cleanup_lock(pthread_mutex_t *lock)
 {
@@ -52,11 +51,11 @@ static inline pthread_mutex_t *cleanup_lock(pthread_mutex_t *lock)
 }
 
 /* Gives the pointer away: returns it and leaves NULL behind, so that the cleanup does nothing. */
-#define move_ptr(p)                       \
-	({                                \
+#define move_ptr(p)                         \
+	({                                  \
 		__typeof__(p) moved_ = (p); \
-		(p) = NULL;               \
-		moved_;                   \
+		(p) = NULL;                 \
+		moved_;                     \
 	})
 
 static inline int move_fd(int *fd)

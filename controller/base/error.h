@@ -25,8 +25,7 @@ struct error {
 };
 
 /* Sets *err and returns -1, so that `return error_set(...)` is the way out. A reason that is NULL becomes the class's name. */
-int error_set(struct error **err, enum error_class class, const char *reason, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+int error_set(struct error **err, enum error_class class, const char *reason, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /* The same with a code (HTTP status or errno). */
 int error_set_code(struct error **err, enum error_class class, const char *reason, int code, const char *fmt, ...)

@@ -14,9 +14,9 @@
 #include "cmd/numbers.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
-#include "json/yaml.h"
 #include "reconcile/reconciler.h"
 #include "store/dir/dir.h"
+#include "json/yaml.h"
 
 #define MAX_FILES 64
 /* How long a source may be unreachable before the command gives up. */
@@ -55,9 +55,10 @@ static int usage_error(const char *what, const char *argument)
 static int parse(int argc, char **argv, struct import_options *o)
 {
 	static const struct option options[] = {
-		{ "filename", required_argument, NULL, 'f' }, { "output", required_argument, NULL, 'o' }, { "vm", required_argument, NULL, 'm' },
-		{ "streams", required_argument, NULL, 'S' },  { "quiet", no_argument, NULL, 'q' },	{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },	      { 0 },
+		{ "filename", required_argument, NULL, 'f' }, { "output", required_argument, NULL, 'o' },
+		{ "vm", required_argument, NULL, 'm' },       { "streams", required_argument, NULL, 'S' },
+		{ "quiet", no_argument, NULL, 'q' },          { "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },           { 0 },
 	};
 	int c;
 
@@ -155,8 +156,8 @@ static int retry_failed(struct store *store, struct error **err)
 		if (!state || (strcmp(state, STATE_FAILED) && strcmp(state, STATE_INVALID)))
 			continue;
 		patch = json_pack("{s:{s:{s:s}}}", "metadata", "annotations", API_ANNOTATION_RETRY, "true");
-		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"), json_path_string(import, "metadata.name"), NULL,
-				   patch, err);
+		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"),
+				   json_path_string(import, "metadata.name"), NULL, patch, err);
 		if (!done)
 			return -1;
 	}
@@ -220,7 +221,8 @@ static char *source_problem(struct store *store, const json_t *import, bool pati
 		if (type && status && !strcmp(type, "Stalled") && !strcmp(status, "True"))
 			stalled = true;
 		/* A Secret that is in no file will not come. */
-		if (type && status && reason && !strcmp(type, "ClusterError") && !strcmp(status, "True") && !strcmp(reason, "SecretNotFound"))
+		if (type && status && reason && !strcmp(type, "ClusterError") && !strcmp(status, "True") &&
+		    !strcmp(reason, "SecretNotFound"))
 			stalled = true;
 	}
 	const char *status = json_path_string(source, "status.status"), *message = json_path_string(source, "status.message");
@@ -287,7 +289,8 @@ static void print_results(struct store *store, const struct import_options *o)
 	size_t i, k;
 
 	json_array_foreach (list, i, import) {
-		const char *state = json_path_string(import, "status.importStatus"), *name = json_path_string(import, "status.newVirtualMachine");
+		const char *state = json_path_string(import, "status.importStatus"),
+			   *name = json_path_string(import, "status.newVirtualMachine");
 
 		if (!wanted(import, o->only) || !state || !name || strcmp(state, STATE_RUNNING))
 			continue;

@@ -40,11 +40,16 @@ static const char help[] =
 static int parse(int argc, char **argv, struct run_options *o)
 {
 	static const struct option options[] = {
-		{ "kubeconfig", required_argument, NULL, 'k' }, { "context", required_argument, NULL, 'c' },
-		{ "scratch", required_argument, NULL, 's' },	{ "port", required_argument, NULL, 'p' },
-		{ "address", required_argument, NULL, 'a' },	{ "workers", required_argument, NULL, 'w' },
-		{ "streams", required_argument, NULL, 'S' },	{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },		{ 0 },
+		{ "kubeconfig", required_argument, NULL, 'k' },
+		{ "context", required_argument, NULL, 'c' },
+		{ "scratch", required_argument, NULL, 's' },
+		{ "port", required_argument, NULL, 'p' },
+		{ "address", required_argument, NULL, 'a' },
+		{ "workers", required_argument, NULL, 'w' },
+		{ "streams", required_argument, NULL, 'S' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int c;
 
@@ -123,7 +128,9 @@ static char *metrics(void *arg)
 
 static int start(struct daemon *d, const struct run_options *o, struct error **err)
 {
-	struct kube_options kube = { .kubeconfig = o->kubeconfig, .context = o->context, .user_agent = "vm-import-controller/" VIC_VERSION };
+	struct kube_options kube = { .kubeconfig = o->kubeconfig,
+				     .context = o->context,
+				     .user_agent = "vm-import-controller/" VIC_VERSION };
 	struct web_options web = {
 		.port = o->port, .root = o->scratch, .advertise = o->address, .ready = ready, .metrics = metrics, .arg = d
 	};

@@ -254,7 +254,10 @@ static int choose_decoder(struct disk_pipeline *p, const char *format, struct er
 		p->decoder = raw_decoder_new(&sink, p->options.capacity);
 	else
 		return error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", format);
-	return p->decoder ? 0 : error_set_errno(err, ENOMEM, "cannot decode the disk");
+	if (p->decoder)
+		return 0;
+	error_set_errno(err, ENOMEM, "cannot decode the disk");
+	return -1;
 }
 
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)

@@ -27,7 +27,8 @@ struct reader {
 
 static int fail(struct reader *r, const yaml_mark_t *mark, const char *what)
 {
-	return error_set(r->err, ERROR_PERMANENT, "InvalidYAML", "%s, line %zu, column %zu: %s", r->file, mark->line + 1, mark->column + 1, what);
+	return error_set(r->err, ERROR_PERMANENT, "InvalidYAML", "%s, line %zu, column %zu: %s", r->file, mark->line + 1, mark->column + 1,
+			 what);
 }
 
 static int next(struct reader *r, yaml_event_t *event)
@@ -399,7 +400,8 @@ static int emit_value(yaml_emitter_t *emitter, const json_t *json, int depth)
 		return -1;
 	switch (json_typeof(json)) {
 	case JSON_OBJECT:
-		if (!yaml_mapping_start_event_initialize(&e, NULL, NULL, 1, json_object_size(json) ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE) ||
+		if (!yaml_mapping_start_event_initialize(&e, NULL, NULL, 1,
+							 json_object_size(json) ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE) ||
 		    emit(emitter, &e) < 0)
 			return -1;
 		json_object_foreach ((json_t *)json, key, value)
@@ -455,9 +457,9 @@ char *yaml_dump(const json_t *json, struct error **err)
 	yaml_emitter_set_unicode(&emitter, 1);
 	yaml_emitter_set_width(&emitter, -1);
 	failed = !yaml_stream_start_event_initialize(&e, YAML_UTF8_ENCODING) || emit(&emitter, &e) < 0 ||
-		 !yaml_document_start_event_initialize(&e, NULL, NULL, NULL, 1) || emit(&emitter, &e) < 0 || emit_value(&emitter, json, 0) < 0 ||
-		 !yaml_document_end_event_initialize(&e, 1) || emit(&emitter, &e) < 0 || !yaml_stream_end_event_initialize(&e) ||
-		 emit(&emitter, &e) < 0;
+		 !yaml_document_start_event_initialize(&e, NULL, NULL, NULL, 1) || emit(&emitter, &e) < 0 ||
+		 emit_value(&emitter, json, 0) < 0 || !yaml_document_end_event_initialize(&e, 1) || emit(&emitter, &e) < 0 ||
+		 !yaml_stream_end_event_initialize(&e) || emit(&emitter, &e) < 0;
 	yaml_emitter_delete(&emitter);
 	out = buffer_steal(&text);
 	if (!failed && out)

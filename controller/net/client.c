@@ -25,7 +25,8 @@ static int set_pin(char **to, const char *text, size_t digits, const char *kind,
 	*to = trust_fingerprint(text, digits);
 	if (*to)
 		return 0;
-	return error_set(err, ERROR_PERMANENT, "InvalidFingerprint", "\"%s\" is no %s fingerprint of a certificate (%zu hexadecimal digits)", text, kind, digits);
+	return error_set(err, ERROR_PERMANENT, "InvalidFingerprint",
+			 "\"%s\" is no %s fingerprint of a certificate (%zu hexadecimal digits)", text, kind, digits);
 }
 
 static int fill(struct http_client *c, const struct http_trust *t, struct error **err)

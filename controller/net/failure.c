@@ -51,11 +51,12 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 		/* The second code stands for all else that a handshake may die of. */
 		if (code == CURLE_SSL_CONNECT_ERROR && !*trust->why)
 			return error_set(err, ERROR_TRANSIENT, "TLSFailed", "no TLS connection with %s: %s", host, text);
-		return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %s is not trusted: %s%s%s%s", host, why, *trust->seen ? " (" : "",
-				 trust->seen, *trust->seen ? ")" : "");
+		return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %s is not trusted: %s%s%s%s", host, why,
+				 *trust->seen ? " (" : "", trust->seen, *trust->seen ? ")" : "");
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CERTPROBLEM:
-		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "the certificates or keys given for %s cannot be used: %s", host, text);
+		return error_set(err, ERROR_PERMANENT, "InvalidCertificate", "the certificates or keys given for %s cannot be used: %s",
+				 host, text);
 	case CURLE_OPERATION_TIMEDOUT:
 		return error_set(err, ERROR_TRANSIENT, "TimedOut", "%s did not answer in time: %s", host, text);
 	case CURLE_COULDNT_RESOLVE_HOST:
@@ -110,7 +111,8 @@ static size_t utf8_len(const char *p)
 	for (size_t i = 1; i < len; i++)
 		if ((c[i] & 0xc0) != 0x80)
 			return 0;
-	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
+	    (c[0] == 0xf4 && c[1] > 0x8f))
 		return 0;
 	return len;
 }
@@ -145,6 +147,6 @@ int http_refuse(const char *method, const char *url, const struct http_response 
 	char text[EXCERPT_SIZE];
 
 	excerpt(r->body, text);
-	return error_set_code(err, class_of_status(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method, shown ? shown : "", r->status,
-			      *text ? ": " : "", text);
+	return error_set_code(err, class_of_status(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
+			      shown ? shown : "", r->status, *text ? ": " : "", text);
 }

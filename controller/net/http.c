@@ -82,7 +82,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 	else if (!x->success)
 		add_start(&x->body, data, len);
 	else if (buffer_add(&x->body, data, len) < 0)
-		failed = error_set(&x->error, ERROR_PERMANENT, "AnswerTooLarge", "the answer is larger than the %zu bytes allowed", x->body.max);
+		failed = error_set(&x->error, ERROR_PERMANENT, "AnswerTooLarge", "the answer is larger than the %zu bytes allowed",
+				   x->body.max);
 	x->last_byte = clock_monotonic_ms(); /* the sink's own time is no stall of the server */
 	return failed ? 0 : len;
 }
@@ -97,9 +98,9 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t
 	return cancel_requested(((struct exchange *)arg)->request->cancel);
 }
 
-#define SET(option, value)                                                                                                                \
-	do {                                                                                                                              \
-		if (curl_easy_setopt(easy, option, value) != CURLE_OK)                                                                    \
+#define SET(option, value)                                                                                                              \
+	do {                                                                                                                            \
+		if (curl_easy_setopt(easy, option, value) != CURLE_OK)                                                                  \
 			return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the request cannot be made: " #option " is refused"); \
 	} while (0)
 
@@ -185,7 +186,8 @@ static int drive(struct exchange *x, CURLcode *code, struct error **err)
 		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms) {
 			AUTO_FREE char *shown = http_shown_url(q->url);
 
-			return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %.3g s", shown ? shown : "the server", q->stall_timeout_ms / 1000.0);
+			return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %.3g s", shown ? shown : "the server",
+					 q->stall_timeout_ms / 1000.0);
 		}
 		if (q->stall_timeout_ms && q->stall_timeout_ms - idle < 1000)
 			wait = (int)(q->stall_timeout_ms - idle);
@@ -218,7 +220,8 @@ static int header_list(const struct http_request *q, bool foreign, struct curl_s
 		struct curl_slist *longer;
 
 		if (strpbrk(*h, "\r\n"))
-			return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the header %.*s has a line break in its value", (int)strcspn(*h, ":\r\n"), *h);
+			return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the header %.*s has a line break in its value",
+					 (int)strcspn(*h, ":\r\n"), *h);
 		if (foreign && !harmless(*h))
 			continue;
 		longer = curl_slist_append(all, *h);
@@ -233,7 +236,8 @@ static int header_list(const struct http_request *q, bool foreign, struct curl_s
 }
 
 /* One request and its answer, without following where that points. */
-static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign, struct error **err)
+static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign,
+			 struct error **err)
 {
 	CURL *easy = x->slot->easy;
 	char detail[CURL_ERROR_SIZE] = "";
@@ -246,8 +250,8 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 	x->decided = x->success = x->to_sink = false;
 	*x->slot->trust.why = *x->slot->trust.seen = 0;
 	curl_easy_reset(easy);
-	if (cancel_check(x->request->cancel, err) < 0 || header_list(x->request, foreign, &headers, err) < 0 || set_connection(x, url, err) < 0 ||
-	    set_request(x, headers, foreign, err) < 0 || http_slot_set_trust(c, x->slot, err) < 0)
+	if (cancel_check(x->request->cancel, err) < 0 || header_list(x->request, foreign, &headers, err) < 0 ||
+	    set_connection(x, url, err) < 0 || set_request(x, headers, foreign, err) < 0 || http_slot_set_trust(c, x->slot, err) < 0)
 		return -1;
 	SET(CURLOPT_CONNECT_TO, connect_to);
 	SET(CURLOPT_ERRORBUFFER, detail);
@@ -289,7 +293,8 @@ static int fill(struct exchange *x, struct http_response *out, struct error **er
 }
 
 /* The URL to begin with. With a name of our own, the URL's host gives way to it, and curl is told where that host is. */
-static int first_url(const struct http_client *c, const struct http_request *q, char **url, struct curl_slist **connect_to, struct error **err)
+static int first_url(const struct http_client *c, const struct http_request *q, char **url, struct curl_slist **connect_to,
+		     struct error **err)
 {
 	CLEANUP(url_free_p) CURLU *u = curl_url();
 	CLEANUP(curl_free_p) char *host = NULL;
@@ -325,8 +330,8 @@ static bool same_origin(const char *a, const char *b)
 	CLEANUP(url_free_p) CURLU *u = curl_url();
 	CLEANUP(url_free_p) CURLU *v = curl_url();
 
-	return u && v && !curl_url_set(u, CURLUPART_URL, a, 0) && !curl_url_set(v, CURLUPART_URL, b, 0) && same_part(u, v, CURLUPART_SCHEME) &&
-	       same_part(u, v, CURLUPART_HOST) && same_part(u, v, CURLUPART_PORT);
+	return u && v && !curl_url_set(u, CURLUPART_URL, a, 0) && !curl_url_set(v, CURLUPART_URL, b, 0) &&
+	       same_part(u, v, CURLUPART_SCHEME) && same_part(u, v, CURLUPART_HOST) && same_part(u, v, CURLUPART_PORT);
 }
 
 /* Where the answer points, if the request wants to follow. Borrowed from the handle. */
@@ -359,7 +364,8 @@ static int follow(struct http_client *c, struct exchange *x, struct http_respons
 		if (!next)
 			return fill(x, response, err);
 		if (hops == REDIRECTS_MAX)
-			return error_set(err, ERROR_PERMANENT, "TooManyRedirects", "more than %u redirects follow one another", REDIRECTS_MAX);
+			return error_set(err, ERROR_PERMANENT, "TooManyRedirects", "more than %u redirects follow one another",
+					 REDIRECTS_MAX);
 		foreign = foreign || !same_origin(url, next);
 		copy = strdup(next);
 		if (!copy)
@@ -371,7 +377,9 @@ static int follow(struct http_client *c, struct exchange *x, struct http_respons
 
 int http_perform(struct http_client *c, const struct http_request *q, struct http_response *response, struct error **err)
 {
-	struct exchange x = { .request = q, .slot = http_slot_take(c), .deadline = q->timeout_ms ? clock_monotonic_ms() + q->timeout_ms : 0 };
+	struct exchange x = { .request = q,
+			      .slot = http_slot_take(c),
+			      .deadline = q->timeout_ms ? clock_monotonic_ms() + q->timeout_ms : 0 };
 	int result;
 
 	if (!x.slot)

@@ -14,14 +14,14 @@ struct http_client;
 
 /* Whom a client trusts and who it is. Strings are copied. All may be NULL. */
 struct http_trust {
-	const char *ca_pem;            /* PEM certificates to trust instead of the system's */
-	const char *pin_sha1;          /* "AA:BB:...": trust exactly the certificate with this SHA-1 fingerprint (vSphere's thumbprint) */
-	const char *pin_sha256;        /* the same with SHA-256 */
-	bool insecure;                 /* verify nothing; only by the user's explicit wish */
-	const char *client_cert_pem;   /* PEM client certificate and key */
+	const char *ca_pem;          /* PEM certificates to trust instead of the system's */
+	const char *pin_sha1;        /* "AA:BB:...": trust exactly the certificate with this SHA-1 fingerprint (vSphere's thumbprint) */
+	const char *pin_sha256;      /* the same with SHA-256 */
+	bool insecure;               /* verify nothing; only by the user's explicit wish */
+	const char *client_cert_pem; /* PEM client certificate and key */
 	const char *client_key_pem;
-	const char *server_name;       /* name to verify and send as SNI instead of the URL's host */
-	const char *proxy_url;         /* NULL: none, whatever the environment says */
+	const char *server_name; /* name to verify and send as SNI instead of the URL's host */
+	const char *proxy_url;   /* NULL: none, whatever the environment says */
 };
 
 struct http_client *http_client_new(const struct http_trust *trust, struct error **err);
@@ -32,29 +32,29 @@ typedef int (*http_sink)(void *arg, const void *data, size_t len, struct error *
 
 /* Sees the status and headers before the first byte of the body. */
 struct http_request {
-	const char *method;            /* NULL: GET */
+	const char *method; /* NULL: GET */
 	const char *url;
-	const char *const *headers;    /* NULL-ended "Name: value" */
-	const void *body;              /* sent when body_len > 0 or the method is POST, PUT or PATCH */
+	const char *const *headers; /* NULL-ended "Name: value" */
+	const void *body;           /* sent when body_len > 0 or the method is POST, PUT or PATCH */
 	size_t body_len;
-	unsigned timeout_ms;           /* for the whole exchange; 0: none (streams) */
-	unsigned connect_timeout_ms;   /* 0: 15,000 */
-	unsigned stall_timeout_ms;     /* no byte for so long is an error; 0: none */
-	size_t max_body;               /* for a body kept in memory; 0: 16 MiB. A larger one is an error (of a 2xx answer; else its start is kept) */
-	http_sink sink;                /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message.
+	unsigned timeout_ms;         /* for the whole exchange; 0: none (streams) */
+	unsigned connect_timeout_ms; /* 0: 15,000 */
+	unsigned stall_timeout_ms;   /* no byte for so long is an error; 0: none */
+	size_t max_body; /* for a body kept in memory; 0: 16 MiB. A larger one is an error (of a 2xx answer; else its start is kept) */
+	http_sink sink;  /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message.
 					* One cut short is an error where it has a length or chunks; one that the connection's end ends needs a mark of its own. */
 	void *sink_arg;
-	struct cancel *cancel;         /* may be NULL */
-	const char *user, *password;   /* basic authentication, when set */
-	bool follow_redirects;         /* GET and HEAD only, at most 5, http and https only; neither credentials nor headers of one's own to another host */
+	struct cancel *cancel;       /* may be NULL */
+	const char *user, *password; /* basic authentication, when set */
+	bool follow_redirects; /* GET and HEAD only, at most 5, http and https only; neither credentials nor headers of one's own to another host */
 };
 
 struct http_response {
 	int status;
-	char *body;                    /* NUL-terminated; never NULL on success */
+	char *body; /* NUL-terminated; never NULL on success */
 	size_t body_len;
-	char *headers;                 /* raw lines of the last response */
-	int64_t content_length;        /* -1 when not declared */
+	char *headers;          /* raw lines of the last response */
+	int64_t content_length; /* -1 when not declared */
 	char *effective_url;
 };
 

@@ -17,7 +17,7 @@ bool trust_has_certificates(const char *pem);
 struct trust_view {
 	const char *pin_sha1, *pin_sha256; /* normalised, or NULL */
 	char why[128];                     /* why the peer's certificate was refused; "" when it was not, or for its names alone */
-	char seen[1100];                   /* the peer's certificate for people: subject, issuer, names, dates, fingerprints; "" before a handshake */
+	char seen[1100]; /* the peer's certificate for people: subject, issuer, names, dates, fingerprints; "" before a handshake */
 };
 
 /* Hooks the view into a handle's TLS context. Returns a curl code. */

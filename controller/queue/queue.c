@@ -11,9 +11,9 @@
 
 /* Everything known of a key; it goes when nothing is. */
 struct entry {
-	struct entry *chain;        /* of its hash bucket */
-	struct entry *next;         /* in the line of ready keys */
-	uint64_t due;               /* when a delayed add ripens, 0: none; an add at once does not take it away */
+	struct entry *chain; /* of its hash bucket */
+	struct entry *next;  /* in the line of ready keys */
+	uint64_t due;        /* when a delayed add ripens, 0: none; an add at once does not take it away */
 	struct backoff backoff;
 	bool ready, working, again; /* again: added while a worker has it */
 	char key[];
@@ -28,7 +28,7 @@ struct queue {
 	struct entry *buckets[BUCKETS];
 	struct entry *first, **last; /* ready keys, in the order they came */
 	size_t ready;
-	uint64_t next_due;           /* the earliest due of all, UINT64_MAX: none; may be too early, never too late */
+	uint64_t next_due; /* the earliest due of all, UINT64_MAX: none; may be too early, never too late */
 	unsigned base_ms, cap_ms;
 	bool stopped;
 };

@@ -18,5 +18,5 @@ void queue_forget(struct queue *q, const char *key); /* the key's back-off start
 /* Waits for a key (owned by the caller; end with queue_done). NULL once the queue is stopped. */
 char *queue_get(struct queue *q);
 void queue_done(struct queue *q, const char *key);
-void queue_stop(struct queue *q);   /* wakes all; nothing more is handed out */
+void queue_stop(struct queue *q);     /* wakes all; nothing more is handed out */
 size_t queue_length(struct queue *q); /* keys that are ready and wait for a worker */

@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 
 #include "api/types.h"
-#include "base/clock.h"
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "queue/queue.h"
 #include "reconcile/reconciler.h"
 #include "reconcile/session.h"
@@ -37,12 +37,12 @@ struct step {
 	struct reconciler *r;
 	const char *key, *ns, *name, *uid;
 	int64_t generation;
-	const json_t *object;         /* as the cache has it */
-	const struct vmimport *import; /* decoded; its status as it was */
+	const json_t *object;           /* as the cache has it */
+	const struct vmimport *import;  /* decoded; its status as it was */
 	struct vmimport_status *status; /* what it is to become */
-	unsigned again_ms;            /* run again after so long; 0: only when something happens */
-	bool failed;                  /* a Warning event tells status->message */
-	const char *reason;           /* for the event and the conditions of this step */
+	unsigned again_ms;              /* run again after so long; 0: only when something happens */
+	bool failed;                    /* a Warning event tells status->message */
+	const char *reason;             /* for the event and the conditions of this step */
 };
 
 /* vmimport.c */
@@ -51,15 +51,15 @@ int reconcile_vmimport(struct reconciler *r, const char *key, const char *ns, co
 int reconcile_source(struct reconciler *r, const char *key, const char *plural, const char *ns, const char *name, struct error **err);
 
 /* The steps: each belongs to the state it is named by. An error that is transient is retried with back-off and shown in message. */
-int step_new(struct step *s, struct error **err);            /* preflight.c */
+int step_new(struct step *s, struct error **err); /* preflight.c */
 int step_valid(struct step *s, struct error **err);
 int step_source_ready(struct step *s, struct error **err);   /* export.c */
 int step_disks_exported(struct step *s, struct error **err); /* image.c */
 int step_image_submitted(struct step *s, struct error **err);
 int step_image_failed(struct step *s, struct error **err);
-int step_images_ready(struct step *s, struct error **err);   /* machine.c */
+int step_images_ready(struct step *s, struct error **err); /* machine.c */
 int step_vm_created(struct step *s, struct error **err);
-int step_running(struct step *s, struct error **err);        /* finish.c */
+int step_running(struct step *s, struct error **err); /* finish.c */
 int step_failed(struct step *s, struct error **err);
 int step_deleted(struct step *s, bool *gone, struct error **err); /* *gone: the finalizer may go */
 

@@ -88,8 +88,9 @@ static int list_disks(struct step *s, const struct vm_model *model, struct error
 	if (status->disk_count == model->disk_count)
 		return 0;
 	if (status->disk_count)
-		return error_set(err, ERROR_PERMANENT, "DisksChanged", "%s has %zu disks now and had %zu when the import began; start the import anew",
-				 model->name, model->disk_count, status->disk_count);
+		return error_set(err, ERROR_PERMANENT, "DisksChanged",
+				 "%s has %zu disks now and had %zu when the import began; start the import anew", model->name,
+				 model->disk_count, status->disk_count);
 	status->disks = calloc(model->disk_count + 1, sizeof *status->disks);
 	if (!status->disks || !directory)
 		return error_set_errno(err, ENOMEM, "cannot list the disks");
@@ -190,7 +191,9 @@ static int exported(struct step *s, struct error **err)
 	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
 
 	if (!model || list_disks(s, model, err) < 0)
-		return err && *err ? -1 : error_set(err, ERROR_TRANSIENT, "DisksMissing", "the disks in %s were not found", directory ? directory : "");
+		return err && *err ? -1
+				   : error_set(err, ERROR_TRANSIENT, "DisksMissing", "the disks in %s were not found",
+					       directory ? directory : "");
 	for (size_t i = 0; i < model->disk_count; i++) {
 		struct vmimport_disk *disk = &s->status->disks[i];
 		struct disk_result result;

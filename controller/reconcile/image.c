@@ -46,7 +46,8 @@ int step_disks_exported(struct step *s, struct error **err)
 	}
 	step_disks_free(disks, s->status->disk_count);
 	if (result == 0)
-		step_go(s, STATE_IMAGE_SUBMITTED, "ImagesSubmitted", "The images of %zu disks are being imported by the cluster", s->status->disk_count);
+		step_go(s, STATE_IMAGE_SUBMITTED, "ImagesSubmitted", "The images of %zu disks are being imported by the cluster",
+			s->status->disk_count);
 	return result;
 }
 
@@ -78,8 +79,10 @@ int step_image_submitted(struct step *s, struct error **err)
 			set(disk, "VirtualMachineImageReady", "True", "Imported", disk->image);
 		} else if (progress.state == TARGET_FAILED) {
 			failed++;
-			set(disk, "VirtualMachineImageFailed", "True", "ImportFailed", progress.message ? progress.message : "the image failed");
-			if (!why && asprintf(&why, "image %s of %s: %s", disk->image, disk->disk_name, progress.message ? progress.message : "failed") < 0)
+			set(disk, "VirtualMachineImageFailed", "True", "ImportFailed",
+			    progress.message ? progress.message : "the image failed");
+			if (!why && asprintf(&why, "image %s of %s: %s", disk->image, disk->disk_name,
+					     progress.message ? progress.message : "failed") < 0)
 				why = NULL;
 		}
 		free(progress.message);
@@ -131,10 +134,11 @@ int step_image_failed(struct step *s, struct error **err)
 	unsigned tries = key ? attempts_add(s->r->attempts, key) : 1;
 	if (tries >= IMAGE_TRIES) {
 		attempts_reset(s->r->attempts, key);
-		step_fail(s, STATE_FAILED, "ImageFailed", "The cluster could not import an image in %u tries, the last time because of: %s", tries,
-			  message ? message : "an unknown reason");
+		step_fail(s, STATE_FAILED, "ImageFailed", "The cluster could not import an image in %u tries, the last time because of: %s",
+			  tries, message ? message : "an unknown reason");
 		return 0;
 	}
-	step_go(s, STATE_DISKS_EXPORTED, "ImageRetried", "A failed image was deleted and is submitted again (try %u of %u)", tries + 1, IMAGE_TRIES);
+	step_go(s, STATE_DISKS_EXPORTED, "ImageRetried", "A failed image was deleted and is submitted again (try %u of %u)", tries + 1,
+		IMAGE_TRIES);
 	return 0;
 }

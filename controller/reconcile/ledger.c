@@ -72,8 +72,9 @@ int ledger_write(void *arg, bool made, const char *kind, const char *id, struct 
 		if (object && (!uid || strcmp(uid, w->uid)))
 			return error_set(err, ERROR_CANCELLED, "ImportGone", "the import %s/%s was deleted", w->ns, w->name);
 		if (object) {
-			patch = json_pack("{s:{s:O}, s:{s:o}}", "metadata", "resourceVersion", json_path(object, "metadata.resourceVersion"), "status",
-					  "sourceLedger", changed(json_path(object, "status.sourceLedger"), made, kind, id));
+			patch = json_pack("{s:{s:O}, s:{s:o}}", "metadata", "resourceVersion",
+					  json_path(object, "metadata.resourceVersion"), "status", "sourceLedger",
+					  changed(json_path(object, "status.sourceLedger"), made, kind, id));
 			done = patch ? store_patch(w->store, &api_vmimports, w->ns, w->name, "status", patch, &failed) : NULL;
 		}
 		if (done)

@@ -32,7 +32,8 @@ int step_images_ready(struct step *s, struct error **err)
 	free(s->status->new_virtual_machine);
 	s->status->new_virtual_machine = strdup(s->status->imported_virtual_machine_name);
 	step_progress(s, CREATED_PERCENT);
-	step_go(s, STATE_VM_CREATED, "VirtualMachineCreated", "The virtual machine %s was created and starts", s->status->new_virtual_machine);
+	step_go(s, STATE_VM_CREATED, "VirtualMachineCreated", "The virtual machine %s was created and starts",
+		s->status->new_virtual_machine);
 	return 0;
 }
 

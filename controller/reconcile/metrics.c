@@ -5,8 +5,9 @@
 #include "base/buffer.h"
 #include "reconcile/context.h"
 
-static const char *const states[] = { STATE_VALID,	  STATE_INVALID,      STATE_SOURCE_READY, STATE_DISKS_EXPORTED, STATE_IMAGE_SUBMITTED,
-				      STATE_IMAGE_FAILED, STATE_IMAGES_READY, STATE_VM_CREATED,	  STATE_RUNNING,	STATE_FAILED };
+static const char *const states[] = { STATE_VALID,           STATE_INVALID,      STATE_SOURCE_READY, STATE_DISKS_EXPORTED,
+				      STATE_IMAGE_SUBMITTED, STATE_IMAGE_FAILED, STATE_IMAGES_READY, STATE_VM_CREATED,
+				      STATE_RUNNING,         STATE_FAILED };
 
 #define STATE_COUNT (sizeof states / sizeof *states)
 

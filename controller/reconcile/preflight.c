@@ -55,9 +55,12 @@ static void check_spec(const struct step *s, json_t *problems)
 		complain(problems, "spec.sourceCluster.name is empty; name the source");
 	if (!spec->virtual_machine_name || !*spec->virtual_machine_name)
 		complain(problems, "spec.virtualMachineName is empty; name the virtual machine at the source");
-	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name && !name_is_dns1123_label(spec->target_virtual_machine_name))
-		complain(problems, "spec.targetVirtualMachineName \"%s\" is no DNS-1123 label (lower-case letters, digits and '-', at most 63 characters)",
-			 spec->target_virtual_machine_name);
+	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name &&
+	    !name_is_dns1123_label(spec->target_virtual_machine_name))
+		complain(
+			problems,
+			"spec.targetVirtualMachineName \"%s\" is no DNS-1123 label (lower-case letters, digits and '-', at most 63 characters)",
+			spec->target_virtual_machine_name);
 	if (spec->transfer.mode && *spec->transfer.mode && strcmp(spec->transfer.mode, "Controller"))
 		complain(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
 	if (spec->warm)
@@ -77,7 +80,8 @@ static bool source_ready(struct step *s)
 	if (status && !strcmp(status, "clusterReady"))
 		return true;
 	if (!source && err && err->class == ERROR_NOT_FOUND)
-		step_say(s, "Waiting for the %s %s/%s, which does not exist; create it or correct spec.sourceCluster", resource->kind, ns, ref->name);
+		step_say(s, "Waiting for the %s %s/%s, which does not exist; create it or correct spec.sourceCluster", resource->kind, ns,
+			 ref->name);
 	else if (!source)
 		step_say(s, "Waiting for the %s %s/%s: %s", resource->kind, ns, ref->name, error_message(err));
 	else if (!status)

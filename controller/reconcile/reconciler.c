@@ -64,7 +64,8 @@ static void on_source(void *arg, enum store_event event, const json_t *old, cons
 	size_t i;
 	json_array_foreach (imports, i, import)
 		if (!json_path_string(import, "status.importStatus") && names_source(import, kind, ns, name))
-			add(r, api_vmimports.plural, json_path_string(import, "metadata.namespace"), json_path_string(import, "metadata.name"));
+			add(r, api_vmimports.plural, json_path_string(import, "metadata.namespace"),
+			    json_path_string(import, "metadata.name"));
 }
 
 /* An image wakes the import that owns it. */

@@ -17,16 +17,16 @@
 struct reconciler;
 
 struct reconciler_options {
-	struct store *store;   /* borrowed, as all of these */
+	struct store *store; /* borrowed, as all of these */
 	struct target *target;
-	struct web *web;       /* NULL: images are not served (standalone) */
+	struct web *web; /* NULL: images are not served (standalone) */
 	struct event_recorder *events;
-	const char *scratch;   /* with keep_disks: the output directory */
-	bool keep_disks;       /* standalone: disks go to <scratch>/<target name> and stay there */
-	unsigned workers;      /* 0: 4 */
-	unsigned max_streams;  /* disks that stream at once; 0: 16 */
-	unsigned progress_ms;  /* how often a running import's status is written; 0: 3,000 */
-	unsigned reverify_s;   /* how often a ready source is verified again; 0: 300 */
+	const char *scratch;  /* with keep_disks: the output directory */
+	bool keep_disks;      /* standalone: disks go to <scratch>/<target name> and stay there */
+	unsigned workers;     /* 0: 4 */
+	unsigned max_streams; /* disks that stream at once; 0: 16 */
+	unsigned progress_ms; /* how often a running import's status is written; 0: 3,000 */
+	unsigned reverify_s;  /* how often a ready source is verified again; 0: 300 */
 };
 
 struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err);

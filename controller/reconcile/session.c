@@ -14,8 +14,8 @@ struct session {
 	char *key;         /* kind/namespace/name */
 	char *fingerprint; /* of spec and Secret: another one needs another session */
 	struct source *source;
-	unsigned users;    /* guarded by the pool's lock */
-	bool stale;        /* replaced by a newer one: ends with its last user */
+	unsigned users; /* guarded by the pool's lock */
+	bool stale;     /* replaced by a newer one: ends with its last user */
 	uint64_t last_used;
 	struct session *next;
 };
@@ -38,7 +38,7 @@ struct sessions {
 	pthread_cond_t opened;
 	struct session *list;
 	struct refusal *refusals;
-	json_t *opening;      /* keys whose login is under way: a second one waits for it, so that a source gets one session */
+	json_t *opening; /* keys whose login is under way: a second one waits for it, so that a source gets one session */
 };
 
 struct sessions *sessions_new(struct store *store, struct cancel *cancel)
@@ -130,8 +130,10 @@ static int read_secret(struct sessions *p, const json_t *object, json_t **out, s
 	secret = store_get(p->store, &api_secrets, ns, name, err);
 	if (!secret) {
 		if (err && *err && (*err)->class == ERROR_NOT_FOUND)
-			return error_set(err, ERROR_TRANSIENT, "SecretNotFound",
-					 "spec.credentials names the Secret %s/%s, which does not exist; create it or correct the reference", ns, name);
+			return error_set(
+				err, ERROR_TRANSIENT, "SecretNotFound",
+				"spec.credentials names the Secret %s/%s, which does not exist; create it or correct the reference", ns,
+				name);
 		return error_wrap(err, "cannot read the Secret %s/%s", ns, name);
 	}
 	json_object_foreach (json_object_get(secret, "data"), key, value) {
@@ -214,7 +216,8 @@ static void remember_refusal(struct sessions *p, const char *key, const char *fi
 }
 
 /* Logs in. On failure *err is set. */
-static struct session *open_session(struct sessions *p, const struct source_ops *ops, const json_t *object, const json_t *secret, struct error **err)
+static struct session *open_session(struct sessions *p, const struct source_ops *ops, const json_t *object, const json_t *secret,
+				    struct error **err)
 {
 	CLEANUP(session_close_p) struct session *s = calloc(1, sizeof *s);
 
@@ -240,7 +243,8 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	AUTO_ERROR struct error *failed = NULL;
 
 	if (!ops)
-		return error_set(err, ERROR_PERMANENT, "SourceKindUnsupported", "this version cannot import from a %s", kind ? kind : "source without a kind");
+		return error_set(err, ERROR_PERMANENT, "SourceKindUnsupported", "this version cannot import from a %s",
+				 kind ? kind : "source without a kind");
 	if (read_secret(p, object, &secret, err) < 0)
 		return -1;
 	if (asprintf(&key, "%s/%s/%s", kind, ns, name) < 0) {

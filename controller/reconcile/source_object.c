@@ -43,7 +43,8 @@ static void describe(struct source_status *st, const struct error *failed, int64
 	set(st, "ClusterReady", !failed, reason, message, true);
 	set(st, "ClusterError", failed, reason, message, true);
 	set(st, "Ready", !failed, reason, failed ? message : "Verified", false);
-	set(st, "Reconciling", failed && !permanent, failed && !permanent ? "Retrying" : "Settled", failed && !permanent ? message : "", false);
+	set(st, "Reconciling", failed && !permanent, failed && !permanent ? "Retrying" : "Settled", failed && !permanent ? message : "",
+	    false);
 	set(st, "Stalled", permanent, permanent ? reason : "Settled", permanent ? message : "", false);
 	for (size_t i = 0; i < st->condition_count; i++)
 		st->conditions[i].observed_generation = generation;
@@ -64,8 +65,8 @@ static int patch(struct reconciler *r, const struct resource *resource, const js
 	body = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(object, "metadata.resourceVersion"), "status", diff);
 	if (!body)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
-	done = store_patch(r->options.store, resource, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"),
-			   "status", body, err);
+	done = store_patch(r->options.store, resource, json_path_string(object, "metadata.namespace"),
+			   json_path_string(object, "metadata.name"), "status", body, err);
 	return done ? 0 : -1;
 }
 
@@ -93,7 +94,8 @@ int reconcile_source(struct reconciler *r, const char *key, const char *plural, 
 	if (patch(r, informer_resource(informer), object, &old, &new, err) < 0)
 		return -1;
 	if (strcmp(old.status ? old.status : "", new.status) || strcmp(old.message ? old.message : "", new.message)) {
-		event_record(r->options.events, object, failed ? "Warning" : "Normal", failed ? failed->reason : "ClusterReady", new.message);
+		event_record(r->options.events, object, failed ? "Warning" : "Normal", failed ? failed->reason : "ClusterReady",
+			     new.message);
 		log_write(failed ? LOG_WARNING : LOG_INFO, failed ? "source not ready" : "source ready", "message", new.message, NULL);
 	}
 	if (failed)

@@ -79,7 +79,8 @@ int step_session(struct step *s, struct session **session, struct error **err)
 	AUTO_JSON json_t *object = NULL;
 
 	if (!resource)
-		return error_set(err, ERROR_PERMANENT, "SourceKindUnknown", "spec.sourceCluster.kind \"%s\" is no kind of source", ref->kind ? ref->kind : "");
+		return error_set(err, ERROR_PERMANENT, "SourceKindUnknown", "spec.sourceCluster.kind \"%s\" is no kind of source",
+				 ref->kind ? ref->kind : "");
 	object = store_get(s->r->options.store, resource, ns, ref->name ? ref->name : "", err);
 	if (!object)
 		return error_wrap(err, "cannot read the %s %s/%s", resource->kind, ns, ref->name ? ref->name : "");
@@ -123,7 +124,9 @@ struct target_disk *step_disks(struct step *s, struct error **err)
 		const struct vmimport_disk *disk = &s->status->disks[i];
 		char *path = NULL, *url = NULL, *below = NULL;
 
-		disks[i] = (struct target_disk){ .name = disk->disk_name, .capacity = (uint64_t)disk->disk_size, .image = disk->image ? disk->image : "" };
+		disks[i] = (struct target_disk){ .name = disk->disk_name,
+						 .capacity = (uint64_t)disk->disk_size,
+						 .image = disk->image ? disk->image : "" };
 		disks[i].bus = disk->bus_type;
 		if (asprintf(&path, "%s/%s", directory, disk->disk_name) < 0)
 			goto fail;

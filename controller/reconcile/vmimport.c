@@ -41,10 +41,11 @@ static void set_kstatus(struct step *s)
 	if (!ready) {
 		const struct api_condition *old = condition_find(st->conditions, st->condition_count, "Ready");
 
-		condition_set(&st->conditions, &st->condition_count, "Ready", "False", s->reason || !old ? reason : old->reason, message, false);
+		condition_set(&st->conditions, &st->condition_count, "Ready", "False", s->reason || !old ? reason : old->reason, message,
+			      false);
 	}
-	condition_set(&st->conditions, &st->condition_count, "Reconciling", ready || failed ? "False" : "True", ready || failed ? "Settled" : "Importing",
-		      ready || failed ? "" : message, false);
+	condition_set(&st->conditions, &st->condition_count, "Reconciling", ready || failed ? "False" : "True",
+		      ready || failed ? "Settled" : "Importing", ready || failed ? "" : message, false);
 	/* VMMigrationFailed is stalled once it is cleaned up, which step_failed says. */
 	if (is(st->import_status, STATE_INVALID))
 		condition_set(&st->conditions, &st->condition_count, "Stalled", "True", reason, message, false);
@@ -69,7 +70,8 @@ static int patch_status(struct step *s, struct error **err)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
 	if (!json_object_size(diff))
 		return 0;
-	patch = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "status", diff);
+	patch = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "status",
+			  diff);
 	if (!patch)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
 	done = store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, "status", patch, err);
@@ -91,7 +93,8 @@ static int patch_finalizers(struct step *s, bool present, struct error **err)
 	}
 	if (present)
 		json_array_append_new(list, json_string(API_FINALIZER));
-	patch = json_pack("{s:{s:O, s:O}}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "finalizers", list);
+	patch = json_pack("{s:{s:O, s:O}}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "finalizers",
+			  list);
 	done = patch ? store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, NULL, patch, err) : NULL;
 	return done ? 0 : -1;
 }
@@ -116,7 +119,8 @@ static int reset(struct step *s, struct error **err)
 
 	if (!diff)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
-	patch = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "status", diff);
+	patch = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "status",
+			  diff);
 	done = patch ? store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, "status", patch, err) : NULL;
 	return done ? 0 : -1;
 }
@@ -174,8 +178,10 @@ static void tell(struct step *s)
 	bool moved = strcmp(before ? before : "", after ? after : "");
 
 	if (moved || (s->failed && strcmp(old_message, message))) {
-		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", s->reason ? s->reason : "Importing", message);
-		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason ? s->reason : "", NULL);
+		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", s->reason ? s->reason : "Importing",
+			     message);
+		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason ? s->reason : "",
+			  NULL);
 	}
 }
 

@@ -27,7 +27,7 @@ struct sent {
 struct event_recorder {
 	struct store *store;
 	char *component, instance[129]; /* reportingInstance has at most 128 */
-	pthread_mutex_t lock; /* guards waiting and stopped */
+	pthread_mutex_t lock;           /* guards waiting and stopped */
 	pthread_cond_t woken;
 	json_t *waiting;
 	bool stopped, quiet;
@@ -208,12 +208,13 @@ void event_record(struct event_recorder *r, const json_t *object, const char *ty
 	if (!r || !name || !(event_name = make_name(name)))
 		return;
 	clock_rfc3339_us(now);
-	event = json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:{s:s*, s:s*, s:s*, s:s*, s:s*, s:s*}}", "apiVersion",
-			  "events.k8s.io/v1", "kind", "Event", "metadata", "name", event_name, "namespace", ns ? ns : "default", "eventTime", now,
-			  "type", type, "reason", reason, "action", reason, "note", make_note(note), "reportingController", r->component,
-			  "reportingInstance", *r->instance ? r->instance : r->component, "regarding", "apiVersion",
-			  json_path_string(object, "apiVersion"), "kind", json_path_string(object, "kind"), "namespace", ns, "name", name, "uid",
-			  json_path_string(object, "metadata.uid"), "resourceVersion", json_path_string(object, "metadata.resourceVersion"));
+	event = json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:{s:s*, s:s*, s:s*, s:s*, s:s*, s:s*}}",
+			  "apiVersion", "events.k8s.io/v1", "kind", "Event", "metadata", "name", event_name, "namespace",
+			  ns ? ns : "default", "eventTime", now, "type", type, "reason", reason, "action", reason, "note", make_note(note),
+			  "reportingController", r->component, "reportingInstance", *r->instance ? r->instance : r->component, "regarding",
+			  "apiVersion", json_path_string(object, "apiVersion"), "kind", json_path_string(object, "kind"), "namespace", ns,
+			  "name", name, "uid", json_path_string(object, "metadata.uid"), "resourceVersion",
+			  json_path_string(object, "metadata.resourceVersion"));
 	if (!event)
 		return;
 	LOCK_GUARD(&r->lock);

@@ -11,8 +11,8 @@ struct informer {
 	void *arg;
 	void (*stop)(void *stop_arg);
 	void *stop_arg;
-	pthread_mutex_t lock;  /* guards objects and synced; never held while the handler runs */
-	json_t *objects;       /* "namespace/name" -> object */
+	pthread_mutex_t lock; /* guards objects and synced; never held while the handler runs */
+	json_t *objects;      /* "namespace/name" -> object */
 	bool synced;
 };
 

@@ -27,8 +27,8 @@ struct store_ops {
 	json_t *(*patch)(struct store *, const struct resource *, const char *ns, const char *name, const char *subresource,
 			 const json_t *merge_patch, struct error **);
 	int (*delete_object)(struct store *, const struct resource *, const char *ns, const char *name, const char *uid, struct error **);
-	struct informer *(*watch)(struct store *, const struct resource *, const char *ns, const char *label_selector, store_handler handler,
-				  void *arg, struct error **);
+	struct informer *(*watch)(struct store *, const struct resource *, const char *ns, const char *label_selector,
+				  store_handler handler, void *arg, struct error **);
 	void (*close)(struct store *);
 };
 

@@ -80,8 +80,10 @@ static int check_name(struct target *target, const struct target_import *t, json
 	AUTO_JSON json_t *vm = store_get(store_of(target), &api_vms, ns_of(t), t->vm_name, &failed);
 
 	if (vm && !is_ours(vm, t))
-		problem_add(problems, "a virtual machine named %s exists in the namespace %s and is not of this import; set spec.targetVirtualMachineName to another name",
-			    t->vm_name, ns_of(t));
+		problem_add(
+			problems,
+			"a virtual machine named %s exists in the namespace %s and is not of this import; set spec.targetVirtualMachineName to another name",
+			t->vm_name, ns_of(t));
 	if (vm || failed->class == ERROR_NOT_FOUND)
 		return 0;
 	return error_move(err, move_ptr(failed));
@@ -113,13 +115,16 @@ static int check_networks(struct target *target, const struct target_import *t, 
 			found = found || (have && !strcmp(have, name));
 		}
 		if (!found)
-			problem_add(problems, "spec.networkMapping[%zu].destinationNetwork: there is no NetworkAttachmentDefinition %s/%s; create it or correct the name",
-				    i, ns, name);
+			problem_add(
+				problems,
+				"spec.networkMapping[%zu].destinationNetwork: there is no NetworkAttachmentDefinition %s/%s; create it or correct the name",
+				i, ns, name);
 	}
 	return 0;
 }
 
-static int harvester_preflight(struct target *target, const struct target_import *t, const struct vm_model *model, json_t *problems, struct error **err)
+static int harvester_preflight(struct target *target, const struct target_import *t, const struct vm_model *model, json_t *problems,
+			       struct error **err)
 {
 	const char *name = t->import->spec.storage_class;
 	AUTO_ERROR struct error *failed = NULL;
@@ -128,7 +133,8 @@ static int harvester_preflight(struct target *target, const struct target_import
 	if (failed)
 		return error_move(err, move_ptr(failed));
 	if (!class && name && *name)
-		problem_add(problems, "spec.storageClass: there is no StorageClass %s; correct the name (kubectl get storageclass lists them)", name);
+		problem_add(problems,
+			    "spec.storageClass: there is no StorageClass %s; correct the name (kubectl get storageclass lists them)", name);
 	else if (!class)
 		problem_add(problems, "spec.storageClass is empty and the cluster has no default StorageClass; name one");
 	mapping_check(t, model, problems);
@@ -188,19 +194,21 @@ static json_t *image_object(const struct target_import *t, const struct target_d
 {
 	bool backing = uses_backing_images(class);
 	const char *class_name = json_path_string(class, "metadata.name");
-	json_t *image = json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s}, s:[{s:s, s:s, s:s, s:s}]}, s:{s:s, s:s, s:s, s:s}}", "apiVersion",
-				  "harvesterhci.io/v1beta1", "kind", "VirtualMachineImage", "metadata", "generateName", "image-", "namespace", ns_of(t),
-				  "labels", API_LABEL_IMPORTED, "true", API_LABEL_IMAGE_DISPLAY_NAME, display, "annotations",
-				  API_ANNOTATION_STORAGE_CLASS, class_name, "ownerReferences", "apiVersion", API_GROUP_VERSION, "kind",
-				  "VirtualMachineImport", "name", json_path_string(t->object, "metadata.name"), "uid", uid_of(t), "spec", "displayName",
-				  display, "sourceType", "download", "url", disk->url, "backend", backing ? "backingimage" : "cdi");
+	json_t *image =
+		json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s}, s:[{s:s, s:s, s:s, s:s}]}, s:{s:s, s:s, s:s, s:s}}", "apiVersion",
+			  "harvesterhci.io/v1beta1", "kind", "VirtualMachineImage", "metadata", "generateName", "image-", "namespace",
+			  ns_of(t), "labels", API_LABEL_IMPORTED, "true", API_LABEL_IMAGE_DISPLAY_NAME, display, "annotations",
+			  API_ANNOTATION_STORAGE_CLASS, class_name, "ownerReferences", "apiVersion", API_GROUP_VERSION, "kind",
+			  "VirtualMachineImport", "name", json_path_string(t->object, "metadata.name"), "uid", uid_of(t), "spec",
+			  "displayName", display, "sourceType", "download", "url", disk->url, "backend", backing ? "backingimage" : "cdi");
 
 	if (!backing)
 		json_object_set_new(json_object_get(image, "spec"), "targetStorageClassName", json_string(class_name));
 	return image;
 }
 
-static int harvester_submit_disk(struct target *target, const struct target_import *t, const struct target_disk *disk, char **name, struct error **err)
+static int harvester_submit_disk(struct target *target, const struct target_import *t, const struct target_disk *disk, char **name,
+				 struct error **err)
 {
 	AUTO_FREE char *display = display_name(t, disk);
 	AUTO_ERROR struct error *failed = NULL;
@@ -213,7 +221,8 @@ static int harvester_submit_disk(struct target *target, const struct target_impo
 		if (failed)
 			return error_move(err, move_ptr(failed));
 		if (!class)
-			return error_set(err, ERROR_TRANSIENT, "StorageClassNotFound", "the storage class of the import does not exist any more");
+			return error_set(err, ERROR_TRANSIENT, "StorageClassNotFound",
+					 "the storage class of the import does not exist any more");
 		object = display ? image_object(t, disk, display, class) : NULL;
 		if (!object)
 			return error_set_errno(err, ENOMEM, "cannot describe the image");
@@ -246,8 +255,8 @@ static bool has_condition(const json_t *object, const char *type, const char *st
 	return have && !strcmp(have, status);
 }
 
-static int harvester_disk_state(struct target *target, const struct target_import *t, const struct target_disk *disk, struct target_progress *out,
-				struct error **err)
+static int harvester_disk_state(struct target *target, const struct target_import *t, const struct target_disk *disk,
+				struct target_progress *out, struct error **err)
 {
 	AUTO_ERROR struct error *failed = NULL;
 	AUTO_JSON json_t *image = store_get(store_of(target), &api_vmimages, ns_of(t), disk->image, &failed);
@@ -303,10 +312,10 @@ static int create_claim(struct target *target, const struct target_import *t, co
 		id = NULL;
 		return error_set_errno(err, ENOMEM, "cannot describe the claim");
 	}
-	claim = json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s}, s:{s:s}}, s:{s:[s], s:s, s:s, s:{s:{s:s}}}}", "apiVersion", "v1", "kind", "PersistentVolumeClaim",
-			  "metadata", "name", disk->image, "namespace", ns_of(t), "annotations", API_ANNOTATION_IMAGE_ID, id, "labels",
-			  API_LABEL_IMPORTED, "true", "spec", "accessModes", "ReadWriteMany", "volumeMode", "Block", "storageClassName", class, "resources",
-			  "requests", "storage", size);
+	claim = json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s}, s:{s:s}}, s:{s:[s], s:s, s:s, s:{s:{s:s}}}}", "apiVersion", "v1", "kind",
+			  "PersistentVolumeClaim", "metadata", "name", disk->image, "namespace", ns_of(t), "annotations",
+			  API_ANNOTATION_IMAGE_ID, id, "labels", API_LABEL_IMPORTED, "true", "spec", "accessModes", "ReadWriteMany",
+			  "volumeMode", "Block", "storageClassName", class, "resources", "requests", "storage", size);
 	made = claim ? store_create(store_of(target), &api_pvcs, ns_of(t), claim, &failed) : NULL;
 	if (made || (failed && !strcmp(failed->reason, "AlreadyExists"))) /* its name is the image's, which is ours */
 		return 0;
@@ -316,8 +325,8 @@ static int create_claim(struct target *target, const struct target_import *t, co
 	return error_move(err, move_ptr(failed));
 }
 
-static int harvester_create_vm(struct target *target, const struct target_import *t, const struct vm_model *model, const struct target_disk *disks,
-			       size_t count, struct error **err)
+static int harvester_create_vm(struct target *target, const struct target_import *t, const struct vm_model *model,
+			       const struct target_disk *disks, size_t count, struct error **err)
 {
 	AUTO_JSON json_t *vm = vmspec_build(t, model, disks, count, false, err), *made = NULL, *present = NULL;
 	AUTO_ERROR struct error *failed = NULL;
@@ -337,8 +346,8 @@ static int harvester_create_vm(struct target *target, const struct target_import
 		return -1;
 	if (is_ours(present, t))
 		return 0;
-	return error_set(err, ERROR_PERMANENT, "NameTaken", "a virtual machine named %s exists in the namespace %s and is not of this import", t->vm_name,
-			 ns_of(t));
+	return error_set(err, ERROR_PERMANENT, "NameTaken",
+			 "a virtual machine named %s exists in the namespace %s and is not of this import", t->vm_name, ns_of(t));
 }
 
 static int harvester_vm_state(struct target *target, const struct target_import *t, struct target_progress *out, struct error **err)
@@ -375,8 +384,11 @@ static int release_image(struct target *target, const struct target_import *t, c
 		if (!uid || strcmp(uid, uid_of(t)))
 			json_array_append(rest, (json_t *)owner);
 	}
-	patch = json_pack("{s:{s:O, s:O}}", "metadata", "resourceVersion", json_path(image, "metadata.resourceVersion"), "ownerReferences", rest);
-	done = patch ? store_patch(store_of(target), &api_vmimages, ns_of(t), json_path_string(image, "metadata.name"), NULL, patch, &failed) : NULL;
+	patch = json_pack("{s:{s:O, s:O}}", "metadata", "resourceVersion", json_path(image, "metadata.resourceVersion"), "ownerReferences",
+			  rest);
+	done = patch ? store_patch(store_of(target), &api_vmimages, ns_of(t), json_path_string(image, "metadata.name"), NULL, patch,
+				   &failed)
+		     : NULL;
 	if (done || (failed && failed->class == ERROR_NOT_FOUND))
 		return 0;
 	return failed ? error_move(err, move_ptr(failed)) : error_set_errno(err, ENOMEM, "cannot release the image");

@@ -4,17 +4,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "json/yaml.h"
 #include "target/mapping.h"
 #include "target/target.h"
 #include "target/vmspec.h"
+#include "json/yaml.h"
 
 struct local {
 	struct target target;
 	char *directory;
 };
 
-static int local_preflight(struct target *target, const struct target_import *t, const struct vm_model *model, json_t *problems, struct error **err)
+static int local_preflight(struct target *target, const struct target_import *t, const struct vm_model *model, json_t *problems,
+			   struct error **err)
 {
 	(void)target;
 	(void)err;
@@ -22,7 +23,8 @@ static int local_preflight(struct target *target, const struct target_import *t,
 	return 0;
 }
 
-static int local_submit_disk(struct target *target, const struct target_import *t, const struct target_disk *disk, char **image, struct error **err)
+static int local_submit_disk(struct target *target, const struct target_import *t, const struct target_disk *disk, char **image,
+			     struct error **err)
 {
 	(void)target;
 	(void)t;
@@ -30,8 +32,8 @@ static int local_submit_disk(struct target *target, const struct target_import *
 	return *image ? 0 : error_set_errno(err, ENOMEM, "cannot name the image");
 }
 
-static int local_disk_state(struct target *target, const struct target_import *t, const struct target_disk *disk, struct target_progress *out,
-			    struct error **err)
+static int local_disk_state(struct target *target, const struct target_import *t, const struct target_disk *disk,
+			    struct target_progress *out, struct error **err)
 {
 	struct stat st;
 
@@ -56,8 +58,8 @@ static int local_delete_disk(struct target *target, const struct target_import *
 	return 0; /* the file is what was fetched; it is checked anew */
 }
 
-static int local_create_vm(struct target *target, const struct target_import *t, const struct vm_model *model, const struct target_disk *disks,
-			   size_t count, struct error **err)
+static int local_create_vm(struct target *target, const struct target_import *t, const struct vm_model *model,
+			   const struct target_disk *disks, size_t count, struct error **err)
 {
 	const struct local *l = (const struct local *)target;
 	AUTO_JSON json_t *vm = vmspec_build(t, model, disks, count, true, err);

@@ -43,7 +43,8 @@ void mapping_check(const struct target_import *t, const struct vm_model *model, 
 	for (size_t i = 0; i < spec->network_mapping_count; i++) {
 		const char *network = spec->network_mapping[i].source_network;
 
-		if (!network || !*network || !spec->network_mapping[i].destination_network || !*spec->network_mapping[i].destination_network) {
+		if (!network || !*network || !spec->network_mapping[i].destination_network ||
+		    !*spec->network_mapping[i].destination_network) {
 			problem_add(problems, "spec.networkMapping[%zu] lacks sourceNetwork or destinationNetwork", i);
 			continue;
 		}
@@ -55,8 +56,8 @@ void mapping_check(const struct target_import *t, const struct vm_model *model, 
 
 			buffer_init(&list, 16384);
 			list_networks(model, &list);
-			problem_add(problems, "spec.networkMapping[%zu].sourceNetwork \"%s\" is no network of %s, which is on: %s", i, network, model->name,
-				    list.data ? list.data : "");
+			problem_add(problems, "spec.networkMapping[%zu].sourceNetwork \"%s\" is no network of %s, which is on: %s", i,
+				    network, model->name, list.data ? list.data : "");
 		}
 	}
 }

@@ -13,19 +13,19 @@
 
 /* One disk of an import, as the target needs it. */
 struct target_disk {
-	const char *name;       /* status.diskImportStatus[].diskName, e.g. disk-0.raw */
-	const char *path;       /* the raw file */
-	const char *url;        /* where the image server offers it */
-	uint64_t capacity;      /* bytes */
-	const char *image;      /* status.diskImportStatus[].VirtualMachineImage, "" before it is submitted */
-	const char *bus;        /* KubeVirt bus: virtio, sata, scsi, usb */
+	const char *name;  /* status.diskImportStatus[].diskName, e.g. disk-0.raw */
+	const char *path;  /* the raw file */
+	const char *url;   /* where the image server offers it */
+	uint64_t capacity; /* bytes */
+	const char *image; /* status.diskImportStatus[].VirtualMachineImage, "" before it is submitted */
+	const char *bus;   /* KubeVirt bus: virtio, sata, scsi, usb */
 };
 
 /* The import a call is for. */
 struct target_import {
-	const json_t *object;            /* the VirtualMachineImport */
-	const struct vmimport *import;   /* the same, decoded */
-	const char *vm_name;             /* the target name (DNS-1123) */
+	const json_t *object;          /* the VirtualMachineImport */
+	const struct vmimport *import; /* the same, decoded */
+	const char *vm_name;           /* the target name (DNS-1123) */
 };
 
 enum target_state { TARGET_PENDING, TARGET_READY, TARGET_FAILED };
@@ -42,11 +42,12 @@ struct target_ops {
 	int (*preflight)(struct target *, const struct target_import *, const struct vm_model *, json_t *problems, struct error **);
 	/* Creates or finds the image of a disk; its name goes to image (owned by the caller). */
 	int (*submit_disk)(struct target *, const struct target_import *, const struct target_disk *, char **image, struct error **);
-	int (*disk_state)(struct target *, const struct target_import *, const struct target_disk *, struct target_progress *, struct error **);
+	int (*disk_state)(struct target *, const struct target_import *, const struct target_disk *, struct target_progress *,
+			  struct error **);
 	int (*delete_disk)(struct target *, const struct target_import *, const struct target_disk *, struct error **);
 	/* Creates or finds the claims and the machine. */
-	int (*create_vm)(struct target *, const struct target_import *, const struct vm_model *, const struct target_disk *disks, size_t count,
-			 struct error **);
+	int (*create_vm)(struct target *, const struct target_import *, const struct vm_model *, const struct target_disk *disks,
+			 size_t count, struct error **);
 	/* READY: running, or stopped where spec.targetPowerState says so. */
 	int (*vm_state)(struct target *, const struct target_import *, struct target_progress *, struct error **);
 	/* After success: drops our owner references from the images. */

@@ -36,9 +36,9 @@ const char *vmspec_nic_model(const char *model, const char *fallback)
 	static const struct {
 		const char *from, *to;
 	} models[] = {
-		{ "vmxnet2", "virtio" }, { "vmxnet3", "virtio" }, { "virtio", "virtio" },   { "e1000", "e1000" },
-		{ "e1000e", "e1000e" },	 { "pcnet32", "pcnet" },  { "pcnet", "pcnet" },	    { "rtl8139", "rtl8139" },
-		{ "ne2k_pci", "ne2k_pci" },
+		{ "vmxnet2", "virtio" }, { "vmxnet3", "virtio" },  { "virtio", "virtio" },
+		{ "e1000", "e1000" },    { "e1000e", "e1000e" },   { "pcnet32", "pcnet" },
+		{ "pcnet", "pcnet" },    { "rtl8139", "rtl8139" }, { "ne2k_pci", "ne2k_pci" },
 	};
 
 	for (size_t i = 0; model && i < sizeof models / sizeof *models; i++)
@@ -85,8 +85,9 @@ static int add_nics(const struct target_import *t, const struct vm_model *model,
 			return error_set_errno(err, ENOMEM, "cannot describe the machine");
 		}
 		snprintf(name, sizeof name, "migrated-%zu", n++);
-		json_array_append_new(interfaces, json_pack("{s:s, s:s*, s:s, s:{}}", "name", name, "macAddress", nic->mac, "model",
-							    or_default(m->network_interface_model, vmspec_nic_model(nic->model, fallback)), "bridge"));
+		json_array_append_new(interfaces,
+				      json_pack("{s:s, s:s*, s:s, s:{}}", "name", name, "macAddress", nic->mac, "model",
+						or_default(m->network_interface_model, vmspec_nic_model(nic->model, fallback)), "bridge"));
 		json_array_append_new(networks, json_pack("{s:s, s:{s:s}}", "name", name, "multus", "networkName", full));
 	}
 	if (n)
@@ -102,7 +103,8 @@ static void add_disks(const struct target_disk *disks, size_t count, json_t *lis
 		char name[32];
 
 		snprintf(name, sizeof name, "disk-%zu", i);
-		json_array_append_new(list, json_pack("{s:s, s:i, s:{s:s}}", "name", name, "bootOrder", (int)i + 1, "disk", "bus", disks[i].bus));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:i, s:{s:s}}", "name", name, "bootOrder", (int)i + 1, "disk", "bus", disks[i].bus));
 		/* Without a cluster there is no claim: the name says which file is to become it. */
 		json_array_append_new(volumes, json_pack("{s:s, s:{s:s}}", "name", name, "persistentVolumeClaim", "claimName",
 							 local ? disks[i].name : disks[i].image));
@@ -136,8 +138,9 @@ static json_t *domain_of(const struct vm_model *model, json_t *disks, json_t *in
 	snprintf(memory, sizeof memory, "%lluMi", (unsigned long long)(model->memory / MIB + (model->memory % MIB != 0)));
 	snprintf(cpus, sizeof cpus, "%u", model->vcpus);
 	domain = json_pack("{s:{s:i, s:i, s:i}, s:{s:s}, s:{s:{s:s, s:s}}, s:o, s:o, s:{s:o, s:o}}", "cpu", "cores", (int)cores, "sockets",
-			   (int)(model->vcpus / cores), "threads", 1, "memory", "guest", memory, "resources", "limits", "cpu", cpus, "memory", memory,
-			   "features", features_of(model), "firmware", firmware_of(model), "devices", "disks", disks, "interfaces", interfaces);
+			   (int)(model->vcpus / cores), "threads", 1, "memory", "guest", memory, "resources", "limits", "cpu", cpus,
+			   "memory", memory, "features", features_of(model), "firmware", firmware_of(model), "devices", "disks", disks,
+			   "interfaces", interfaces);
 	if (model->tpm)
 		json_object_set_new(json_object_get(domain, "devices"), "tpm", json_object());
 	return domain;
@@ -183,12 +186,13 @@ json_t *vmspec_build(const struct target_import *t, const struct vm_model *model
 		error_set_errno(err, ENOMEM, "cannot describe the machine");
 		return NULL;
 	}
-	vm = json_pack("{s:s, s:s, s:{s:s, s:s*, s:{s:s}, s:{s:s, s:s*}}, s:{s:s, s:{s:{s:{s:s, s:s}}, s:{s:s, s:o, s:O, s:O}}}}", "apiVersion", "kubevirt.io/v1",
-		       "kind", "VirtualMachine", "metadata", "name", t->vm_name, "namespace", ns, "labels", API_LABEL_IMPORTED, "true", "annotations",
-		       API_ANNOTATION_IMPORT, import, API_ANNOTATION_IMPORT_UID, json_path_string(t->object, "metadata.uid"), "spec", "runStrategy",
-		       runs(t, model) ? "RerunOnFailure" : "Halted", "template", "metadata", "labels", "harvesterhci.io/vmName", t->vm_name,
-		       API_LABEL_IMPORTED, "true", "spec", "evictionStrategy", "LiveMigrateIfPossible", "domain",
-		       domain_of(model, json_incref(list), json_incref(interfaces)), "networks", networks, "volumes", volumes);
+	vm = json_pack("{s:s, s:s, s:{s:s, s:s*, s:{s:s}, s:{s:s, s:s*}}, s:{s:s, s:{s:{s:{s:s, s:s}}, s:{s:s, s:o, s:O, s:O}}}}",
+		       "apiVersion", "kubevirt.io/v1", "kind", "VirtualMachine", "metadata", "name", t->vm_name, "namespace", ns, "labels",
+		       API_LABEL_IMPORTED, "true", "annotations", API_ANNOTATION_IMPORT, import, API_ANNOTATION_IMPORT_UID,
+		       json_path_string(t->object, "metadata.uid"), "spec", "runStrategy", runs(t, model) ? "RerunOnFailure" : "Halted",
+		       "template", "metadata", "labels", "harvesterhci.io/vmName", t->vm_name, API_LABEL_IMPORTED, "true", "spec",
+		       "evictionStrategy", "LiveMigrateIfPossible", "domain", domain_of(model, json_incref(list), json_incref(interfaces)),
+		       "networks", networks, "volumes", volumes);
 	if (!vm) {
 		error_set(err, ERROR_PERMANENT, "InvalidDescription", "the description of %s holds text that is not UTF-8", model->name);
 		return NULL;

@@ -155,10 +155,11 @@ static int check_space(const char *directory, uint64_t need, uint64_t others, st
 		wanted = UINT64_MAX;
 	if (wanted <= free_bytes)
 		return 0;
-	return error_set_code(err, ERROR_TRANSIENT, "NoSpace", ENOSPC,
-			      "the scratch space %s has %.1f GiB free, but the disks need %.1f GiB (and %.1f GiB are promised to transfers that run): "
-			      "%.1f GiB are missing; enlarge the scratch volume or wait until other imports are done",
-			      directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes));
+	return error_set_code(
+		err, ERROR_TRANSIENT, "NoSpace", ENOSPC,
+		"the scratch space %s has %.1f GiB free, but the disks need %.1f GiB (and %.1f GiB are promised to transfers that run): "
+		"%.1f GiB are missing; enlarge the scratch volume or wait until other imports are done",
+		directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes));
 }
 
 int transfer_check_space(struct transfer_engine *e, const char *directory, const struct vm_model *model, struct error **err)

@@ -14,13 +14,13 @@
 struct disk_thread {
 	struct job *job;
 	struct source_export *export;
-	size_t index;        /* in the model and in the export */
+	size_t index; /* in the model and in the export */
 	pthread_t thread;
 	bool started;
 	struct error *error; /* read after the join */
 	pthread_mutex_t *lock;
 	pthread_cond_t *woken;
-	unsigned *running;   /* guarded by lock */
+	unsigned *running; /* guarded by lock */
 };
 
 struct job *job_new(const struct transfer_job_options *o, struct cancel *parent, struct error **err)
@@ -186,7 +186,9 @@ static int stream_disks(struct job *job, struct source_export *export, struct er
 	for (size_t i = 0; i < job->disk_count; i++) {
 		if (job->disks[i].done)
 			continue;
-		threads[i] = (struct disk_thread){ .job = job, .export = export, .index = i, .lock = &lock, .woken = &woken, .running = &running };
+		threads[i] = (struct disk_thread){
+			.job = job, .export = export, .index = i, .lock = &lock, .woken = &woken, .running = &running
+		};
 		int failed = pthread_create(&threads[i].thread, NULL, disk_main, &threads[i]);
 		if (failed)
 			error_set_errno(&threads[i].error, failed, "cannot start the transfer of disk %zu", i);
@@ -252,8 +254,8 @@ static int export_disks(struct job *job, struct error **err)
 	if (!export)
 		return -1;
 	if (export->disk_count != job->model->disk_count)
-		result = error_set(err, ERROR_PERMANENT, "DisksMissing", "the source offers %zu disks of %s, expected %zu", export->disk_count,
-				   job->model->name, job->model->disk_count);
+		result = error_set(err, ERROR_PERMANENT, "DisksMissing", "the source offers %zu disks of %s, expected %zu",
+				   export->disk_count, job->model->name, job->model->disk_count);
 	else
 		result = stream_disks(job, export, err);
 	/* When all disks are here, an export that does not end well takes nothing away from them. */

@@ -28,11 +28,11 @@ struct job {
 	struct cancel *cancel;
 	struct job_disk *disks;
 	size_t disk_count;
-	uint64_t need;          /* bytes reserved on the file system */
+	uint64_t need; /* bytes reserved on the file system */
 	atomic_bool ended;
-	struct error *error;    /* why it failed; read once ended is set */
+	struct error *error; /* why it failed; read once ended is set */
 	pthread_t thread;
-	struct job *next;       /* guarded by the engine's lock */
+	struct job *next; /* guarded by the engine's lock */
 
 	/* What the engine shares with its jobs. */
 	struct slots *streams, *jobs;
@@ -46,5 +46,5 @@ struct job {
 struct job *job_new(const struct transfer_job_options *options, struct cancel *parent, struct error **err);
 /* The job's thread. */
 void *job_run(void *job);
-void job_free(struct job *job); /* the thread has ended or never ran */
+void job_free(struct job *job);                    /* the thread has ended or never ran */
 uint64_t job_missing_bytes(const struct job *job); /* of need, what is not yet written */

@@ -63,9 +63,9 @@ static int write_json(const char *directory, const char *path, const json_t *jso
 int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err)
 {
 	AUTO_FREE char *path = journal_path(directory, i);
-	AUTO_JSON json_t *json = json_pack("{s:s*, s:I, s:I, s:I, s:s}", "id", disk->id, "capacity", (json_int_t)result->capacity, "dataBytes",
-					   (json_int_t)result->data_bytes, "streamBytes", (json_int_t)result->stream_bytes, "digest",
-					   result->digest);
+	AUTO_JSON json_t *json =
+		json_pack("{s:s*, s:I, s:I, s:I, s:s}", "id", disk->id, "capacity", (json_int_t)result->capacity, "dataBytes",
+			  (json_int_t)result->data_bytes, "streamBytes", (json_int_t)result->stream_bytes, "digest", result->digest);
 
 	if (!path || !json)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");

@@ -17,7 +17,7 @@ enum transfer_state { TRANSFER_NONE, TRANSFER_RUNNING, TRANSFER_DONE, TRANSFER_F
 struct transfer_disk_status {
 	uint64_t transferred, total; /* bytes of the guest's disk passed (while it runs: when last notified of), and its capacity */
 	bool done;
-	uint64_t data_bytes;         /* once done: bytes that are not holes */
+	uint64_t data_bytes;                /* once done: bytes that are not holes */
 	char digest[DISK_DIGEST_TEXT_SIZE]; /* once done */
 };
 
@@ -25,13 +25,13 @@ struct transfer_status {
 	enum transfer_state state;
 	struct transfer_disk_status *disks; /* owned by the caller, in the model's order */
 	size_t disk_count;
-	struct error *error;                /* when failed; owned by the caller */
+	struct error *error; /* when failed; owned by the caller */
 };
 
 struct transfer_options {
-	unsigned max_streams;  /* 0: 16 */
-	unsigned max_jobs;     /* jobs that export at once; 0: 8 */
-	unsigned notify_ms;    /* how often a running job is told of; 0: 3,000 */
+	unsigned max_streams; /* 0: 16 */
+	unsigned max_jobs;    /* jobs that export at once; 0: 8 */
+	unsigned notify_ms;   /* how often a running job is told of; 0: 3,000 */
 	/* Called when a job has ended and every notify_ms while it runs, on a thread of the engine; must not call into the engine. */
 	void (*notify)(void *arg, const char *key);
 	void *arg;
@@ -48,7 +48,7 @@ struct transfer_job_options {
 	void (*release)(void *arg); /* called once the job needs neither source nor ledger any more; also when transfer_start fails */
 	void *release_arg;
 	const struct vm_model *model; /* borrowed until release is called */
-	source_ledger ledger;       /* called on the job's thread */
+	source_ledger ledger;         /* called on the job's thread */
 	void *ledger_arg;
 };
 

@@ -317,8 +317,8 @@ static int listen_on(struct web *w, uint64_t more_options)
 		.ka_time = 60,
 		.ka_interval = 15,
 		.ka_probes = 4,
-		.options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
-			   more_options,
+		.options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+			   LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND | more_options,
 	};
 	struct lws_vhost *vhost;
 
@@ -350,8 +350,9 @@ static int start_server(struct web *w, struct error **err)
 	if (w->port <= 0 && !w->options.bind)
 		w->port = listen_on(w, LWS_SERVER_OPTION_DISABLE_IPV6); /* a machine without it */
 	if (w->port <= 0)
-		return error_set(err, ERROR_PERMANENT, "CannotListen", "cannot listen on port %d%s%s; is it in use, or the address not of this machine?",
-				 w->options.port, w->options.bind ? " of " : "", w->options.bind ? w->options.bind : "");
+		return error_set(err, ERROR_PERMANENT, "CannotListen",
+				 "cannot listen on port %d%s%s; is it in use, or the address not of this machine?", w->options.port,
+				 w->options.bind ? " of " : "", w->options.bind ? w->options.bind : "");
 	failed = pthread_create(&w->thread, NULL, serve, w);
 	if (failed)
 		return error_set_errno(err, failed, "cannot start the image server");
@@ -399,7 +400,8 @@ static void add_encoded(struct buffer *b, const char *path)
 	for (; *path; path++) {
 		unsigned char c = (unsigned char)*path;
 
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~/", c)) /* RFC 3986, section 2.3 */
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    strchr("-._~/", c)) /* RFC 3986, section 2.3 */
 			buffer_add(b, path, 1);
 		else
 			buffer_addf(b, "%%%02X", c);

@@ -10,10 +10,10 @@
 struct web;
 
 struct web_options {
-	const char *bind;        /* address, NULL: all */
-	int port;                /* 0: a free one (web_port tells) */
-	const char *root;        /* the scratch directory; only files that a signed URL names below it are served, links never followed */
-	const char *advertise;   /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */
+	const char *bind;      /* address, NULL: all */
+	int port;              /* 0: a free one (web_port tells) */
+	const char *root;      /* the scratch directory; only files that a signed URL names below it are served, links never followed */
+	const char *advertise; /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */
 	/* Readiness for /readyz, and the text of /metrics (owned by the caller of the callback, freed with free). May be NULL. */
 	bool (*ready)(void *arg);
 	char *(*metrics)(void *arg);

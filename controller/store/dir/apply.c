@@ -2,17 +2,18 @@
 #include <string.h>
 
 #include "api/resources.h"
-#include "json/codec.h"
 #include "store/dir/dir.h"
 #include "store/dir/manifest.h"
 #include "store/dir/secret.h"
+#include "json/codec.h"
 
 /* The kinds we know, by name. */
 static const struct resource *known(const char *kind)
 {
-	static const struct resource *const all[] = { &api_vmimports,    &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
-						      &api_kvm_sources,	 &api_vmimages,	      &api_vms,		      &api_pvcs,
-						      &api_storage_classes, &api_nads,	      &api_secrets,	      &api_crds };
+	static const struct resource *const all[] = { &api_vmimports,   &api_vmware_sources, &api_openstack_sources,
+						      &api_ova_sources, &api_kvm_sources,    &api_vmimages,
+						      &api_vms,         &api_pvcs,           &api_storage_classes,
+						      &api_nads,        &api_secrets,        &api_crds };
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		if (!strcmp(all[i]->kind, kind))
@@ -28,8 +29,8 @@ static int check_api_version(const struct resource *res, const char *api_version
 		return 0;
 	if (len && !strncmp(api_version, res->group, len) && api_version[len] == '/' && !strcmp(api_version + len + 1, res->version))
 		return 0;
-	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s: a %s is known as %s%s%s", api_version, res->kind, res->group,
-			 len ? "/" : "", res->version);
+	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s: a %s is known as %s%s%s", api_version, res->kind,
+			 res->group, len ? "/" : "", res->version);
 }
 
 /* All but what the store and its clients look after. */
@@ -66,7 +67,8 @@ int dir_store_apply(struct store *store, const json_t *object, struct error **er
 	struct resource unknown = { "", NULL, kind, kind, true, true };
 
 	if (!api_version || !kind)
-		return error_set(err, ERROR_PERMANENT, "InvalidObject", "the document is no Kubernetes object: apiVersion or kind is missing");
+		return error_set(err, ERROR_PERMANENT, "InvalidObject",
+				 "the document is no Kubernetes object: apiVersion or kind is missing");
 	res = known(kind);
 	if (res && check_api_version(res, api_version, err) < 0)
 		return -1;

@@ -10,11 +10,11 @@
 #include "api/resources.h"
 #include "base/backoff.h"
 #include "base/clock.h"
-#include "json/codec.h"
 #include "store/dir/manifest.h"
 #include "store/dir/notifier.h"
 #include "store/dir/secret.h"
 #include "store/selector.h"
+#include "json/codec.h"
 
 /* Writers take turns and write the file before the change is seen; readers never wait for a disk. */
 struct dir_store {
@@ -22,8 +22,8 @@ struct dir_store {
 	char *directory;
 	pthread_mutex_t writing; /* serialises writers, guards version; taken before lock. Held across the write of one small file. */
 	unsigned long version;
-	pthread_mutex_t lock;    /* guards objects */
-	json_t *objects;         /* "Kind/namespace/name" -> object */
+	pthread_mutex_t lock; /* guards objects */
+	json_t *objects;      /* "Kind/namespace/name" -> object */
 	struct notifier *notifier;
 };
 
@@ -42,7 +42,8 @@ static char *key_of(const struct resource *res, const char *ns, const char *name
 static int absent(const struct resource *res, const char *ns, const char *name, struct error **err)
 {
 	ns = res->namespaced ? ns : NULL;
-	return error_set_code(err, ERROR_NOT_FOUND, "NotFound", 404, "there is no %s %s%s%s", res->kind, ns ? ns : "", ns ? "/" : "", name ? name : "");
+	return error_set_code(err, ERROR_NOT_FOUND, "NotFound", 404, "there is no %s %s%s%s", res->kind, ns ? ns : "", ns ? "/" : "",
+			      name ? name : "");
 }
 
 static int conflict(const struct resource *res, const json_t *object, const char *reason, const char *what, struct error **err)
@@ -80,7 +81,8 @@ static json_t *list(struct dir_store *d, const struct resource *res, const char 
 	json_object_foreach (d->objects, key, object) {
 		const char *kind = json_path_string(object, "kind"), *in = json_path_string(object, "metadata.namespace");
 
-		if (kind && !strcmp(kind, res->kind) && (!ns || !res->namespaced || !strcmp(ns, in ? in : "")) && selector_matches(selector, object))
+		if (kind && !strcmp(kind, res->kind) && (!ns || !res->namespaced || !strcmp(ns, in ? in : "")) &&
+		    selector_matches(selector, object))
 			json_array_append(found, object);
 	}
 	return found;
@@ -111,8 +113,8 @@ static json_t *new_uid(void)
 {
 	char uid[40];
 
-	snprintf(uid, sizeof uid, "%08x-%04x-4%03x-a%03x-%06x%06x", backoff_random(UINT32_MAX), backoff_random(0x10000), backoff_random(0x1000),
-		 backoff_random(0x1000), backoff_random(0x1000000), backoff_random(0x1000000));
+	snprintf(uid, sizeof uid, "%08x-%04x-4%03x-a%03x-%06x%06x", backoff_random(UINT32_MAX), backoff_random(0x10000),
+		 backoff_random(0x1000), backoff_random(0x1000), backoff_random(0x1000000), backoff_random(0x1000000));
 	return json_string(uid);
 }
 
@@ -222,7 +224,8 @@ static json_t *dir_create(struct store *store, const struct resource *res, const
 /* What a patch cannot change. */
 static void restore_metadata(json_t *metadata, const json_t *old)
 {
-	static const char *const kept[] = { "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "generation", "resourceVersion" };
+	static const char *const kept[] = { "name",       "namespace",      "uid", "creationTimestamp", "deletionTimestamp",
+					    "generation", "resourceVersion" };
 
 	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
 		json_t *value = json_object_get(old, kept[i]);
@@ -290,7 +293,8 @@ static json_t *dir_patch(struct store *store, const struct resource *res, const 
 	return publish(d, res, object, err) < 0 ? NULL : move_ptr(object);
 }
 
-static int dir_delete(struct store *store, const struct resource *res, const char *ns, const char *name, const char *uid, struct error **err)
+static int dir_delete(struct store *store, const struct resource *res, const char *ns, const char *name, const char *uid,
+		      struct error **err)
 {
 	struct dir_store *d = self(store);
 	AUTO_JSON json_t *old = NULL, *marked = NULL;
@@ -367,7 +371,8 @@ static int load(struct dir_store *d, struct error **err)
 	if (!left)
 		return -1;
 	json_array_foreach (left, i, object) {
-		const char *version = json_path_string(object, "metadata.resourceVersion"), *ns = json_path_string(object, "metadata.namespace");
+		const char *version = json_path_string(object, "metadata.resourceVersion"),
+			   *ns = json_path_string(object, "metadata.namespace");
 		struct resource res = { .kind = json_path_string(object, "kind"), .namespaced = true };
 		AUTO_FREE char *key = key_of(&res, ns, json_path_string(object, "metadata.name"));
 		unsigned long number = version ? strtoul(version, NULL, 10) : 0;

@@ -14,7 +14,8 @@ static bool is_name(const char *text)
 {
 	size_t len = strlen(text);
 
-	return len && len <= 253 && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") == len && !strchr("-.", text[0]) && !strchr("-.", text[len - 1]);
+	return len && len <= 253 && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") == len && !strchr("-.", text[0]) &&
+	       !strchr("-.", text[len - 1]);
 }
 
 static bool is_kind(const char *text)
@@ -31,11 +32,11 @@ bool manifest_check(const char *kind, const char *ns, const char *name, struct e
 	else if (!name || !*name)
 		error_set(err, ERROR_PERMANENT, "InvalidObject", "the %s has no metadata.name", kind);
 	else if (!is_name(name))
-		error_set(err, ERROR_PERMANENT, "InvalidObject", "metadata.name \"%s\" of the %s may hold lower-case letters, digits, \"-\" and \".\" only",
-			  name, kind);
+		error_set(err, ERROR_PERMANENT, "InvalidObject",
+			  "metadata.name \"%s\" of the %s may hold lower-case letters, digits, \"-\" and \".\" only", name, kind);
 	else if (ns && !name_is_dns1123_label(ns))
-		error_set(err, ERROR_PERMANENT, "InvalidObject", "metadata.namespace \"%s\" of the %s %s may hold lower-case letters, digits and \"-\" only",
-			  ns, kind, name);
+		error_set(err, ERROR_PERMANENT, "InvalidObject",
+			  "metadata.namespace \"%s\" of the %s %s may hold lower-case letters, digits and \"-\" only", ns, kind, name);
 	else
 		return true;
 	return false;
@@ -59,7 +60,8 @@ static char *path_of(const char *directory, const json_t *object)
 	for (i = 0; kind[i] && i < sizeof lower - 1; i++)
 		lower[i] = (char)(kind[i] >= 'A' && kind[i] <= 'Z' ? kind[i] - 'A' + 'a' : kind[i]);
 	lower[i] = 0;
-	return asprintf(&path, "%s/%s-%s%s%s.yaml", directory, lower, ns ? ns : "", ns && strchr(ns, '-') ? "_" : "-", name) < 0 ? NULL : path;
+	return asprintf(&path, "%s/%s-%s%s%s.yaml", directory, lower, ns ? ns : "", ns && strchr(ns, '-') ? "_" : "-", name) < 0 ? NULL
+																 : path;
 }
 
 int manifest_write(const char *directory, const json_t *object, struct error **err)
@@ -103,7 +105,8 @@ static int load_file(const char *directory, const char *path, json_t **out, stru
 		return error_wrap(err, "cannot read what an earlier run left (remove the file to start anew)");
 	if (!object)
 		return 0;
-	if (!kind || !manifest_check(kind, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"), NULL) ||
+	if (!kind ||
+	    !manifest_check(kind, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"), NULL) ||
 	    !json_path_string(object, "metadata.uid") || !(own = path_of(directory, object)) || strcmp(own, path))
 		return error_set(err, ERROR_PERMANENT, "InvalidObject", "%s is no object of an earlier run; remove it to start anew", path);
 	*out = json_incref(object);

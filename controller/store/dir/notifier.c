@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "store/selector.h"
+#include "json/codec.h"
 
 struct watcher {
 	struct notifier *notifier;
@@ -200,8 +200,8 @@ static void unwatch(void *arg)
 	watcher_free(w);
 }
 
-struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *label_selector, const json_t *present,
-				store_handler handler, void *arg, struct error **err)
+struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *label_selector,
+				const json_t *present, store_handler handler, void *arg, struct error **err)
 {
 	struct watcher *w = calloc(1, sizeof *w);
 	struct change *start = w ? change_new(present, false, w) : NULL;
