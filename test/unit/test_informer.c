@@ -39,6 +39,7 @@ static void on_change(void *arg, enum store_event event, const json_t *old, cons
 
 	if (event != STORE_DELETED && cached != object)
 		r->cache_was_ahead = false;
+	assert_null(json_path(object, "metadata.managedFields"));
 	snprintf(r->text + n, sizeof r->text - n, "%c %s/%s@%s%s%s;", "AMD"[event], ns ? ns : "", name, event == STORE_MODIFIED ? version(old) : "",
 		 event == STORE_MODIFIED ? ">" : "", version(object));
 }

@@ -14,6 +14,7 @@
 #define TOKEN_FRESH_MS 60000
 #define CONNECT_MS 10000
 #define BODY_MAX (128u << 20) /* a page of a list: at most 500 objects */
+#define STREAM_STALL_MS 150000 /* a watch has a bookmark every minute: one that is silent for so long is dead, whatever TCP says */
 #define TRIES_MAX 4
 /* An API server that has just started refuses what it will allow in a moment, as its caches of roles and accounts are still empty. So a
  * refusal this soon after it was away is no final answer. */
@@ -327,7 +328,7 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 {
 	AUTO_FREE char *url = make_url(c, call, err);
 	AUTO_RESPONSE struct http_response r = { 0 };
-	struct http_request q = { .method = "GET", .url = url, .timeout_ms = timeout_ms, .sink = sink, .sink_arg = sink_arg };
+	struct http_request q = { .method = "GET", .url = url, .timeout_ms = timeout_ms, .stall_timeout_ms = STREAM_STALL_MS, .sink = sink, .sink_arg = sink_arg };
 	AUTO_ERROR struct error *failed = NULL;
 
 	if (!url)
