@@ -7,10 +7,10 @@
 
 #include "store/kube/kubeconfig.h"
 
-#define CHECK(condition)         \
-	do {                     \
+#define CHECK(condition)          \
+	do {                      \
 		if (!(condition)) \
-			abort(); \
+			abort();  \
 	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

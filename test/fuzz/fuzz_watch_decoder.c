@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "store/kube/watch_decoder.h"
+#include "json/codec.h"
 
-#define CHECK(condition)         \
-	do {                     \
+#define CHECK(condition)          \
+	do {                      \
 		if (!(condition)) \
-			abort(); \
+			abort();  \
 	} while (0)
 
 struct seen {

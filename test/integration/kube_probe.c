@@ -12,10 +12,10 @@
 #include "api/resources.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "json/codec.h"
 #include "store/event.h"
 #include "store/informer.h"
 #include "store/kube/kube.h"
+#include "json/codec.h"
 
 static const struct resource configmaps = { "", "v1", "ConfigMap", "configmaps", true, false };
 
@@ -37,8 +37,8 @@ static int print(json_t *owned)
 
 	if (!object)
 		return 1;
-	printf("%s %s %s %s\n", json_path_string(object, "metadata.name"), value_of(object), json_path_string(object, "metadata.resourceVersion"),
-	       json_path_string(object, "metadata.uid"));
+	printf("%s %s %s %s\n", json_path_string(object, "metadata.name"), value_of(object),
+	       json_path_string(object, "metadata.resourceVersion"), json_path_string(object, "metadata.uid"));
 	return 0;
 }
 
@@ -55,7 +55,8 @@ static int list(struct store *store, const char *selector, struct error **err)
 
 static int create(struct store *store, const char *name, const char *value, struct error **err)
 {
-	AUTO_JSON json_t *object = json_pack("{s:{s:s, s:{s:s}}, s:{s:s}}", "metadata", "name", name, "labels", "probe", value, "data", "key", value);
+	AUTO_JSON json_t *object =
+		json_pack("{s:{s:s, s:{s:s}}, s:{s:s}}", "metadata", "name", name, "labels", "probe", value, "data", "key", value);
 
 	return print(store_create(store, &configmaps, ns_of(store), object, err));
 }

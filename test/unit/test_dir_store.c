@@ -13,10 +13,10 @@
 
 #include "api/resources.h"
 #include "base/clock.h"
-#include "json/codec.h"
-#include "json/yaml.h"
 #include "store/dir/dir.h"
 #include "store/informer.h"
+#include "json/codec.h"
+#include "json/yaml.h"
 
 static char directory[64];
 
@@ -77,7 +77,8 @@ static json_t *create(struct store *s, const struct resource *res, const char *n
 	return made;
 }
 
-static json_t *patch(struct store *s, const struct resource *res, const char *name, const char *subresource, const char *text, struct error **err)
+static json_t *patch(struct store *s, const struct resource *res, const char *name, const char *subresource, const char *text,
+		     struct error **err)
 {
 	AUTO_JSON json_t *object = parse(text);
 
@@ -115,7 +116,7 @@ static void test_create_fills_in(void **state)
 	assert_true(clock_parse_rfc3339(text_at(made, "metadata.creationTimestamp")) > 0);
 	assert_int_equal(json_integer_value(json_path(made, "metadata.generation")), 1);
 	assert_true(*text_at(made, "metadata.resourceVersion"));
-	assert_null(json_path(made, "status")); /* it has a status subresource ... */
+	assert_null(json_path(made, "status"));          /* it has a status subresource ... */
 	assert_non_null(json_path(generated, "status")); /* ... images have none */
 	assert_int_equal(strncmp(text_at(generated, "metadata.name"), "image-", 6), 0);
 	assert_true(strlen(text_at(generated, "metadata.name")) > 6);
@@ -132,8 +133,14 @@ static void test_create_fills_in(void **state)
 static void test_bad_names_are_refused(void **state)
 {
 	struct store *s = open_store();
-	static const char *const bad[] = { "{metadata: {name: ../../x}}", "{metadata: {name: A}}", "{metadata: {name: a/b}}", "{metadata: {name: ''}}",
-					   "{metadata: {name: .hidden}}", "{metadata: {}}", "{spec: {}}", "{metadata: {name: 'a b'}}" };
+	static const char *const bad[] = { "{metadata: {name: ../../x}}",
+					   "{metadata: {name: A}}",
+					   "{metadata: {name: a/b}}",
+					   "{metadata: {name: ''}}",
+					   "{metadata: {name: .hidden}}",
+					   "{metadata: {}}",
+					   "{spec: {}}",
+					   "{metadata: {name: 'a b'}}" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -157,7 +164,8 @@ static void test_patches_and_generations(void **state)
 
 	(void)state;
 	/* The status subresource changes the status only. */
-	status = patch(s, &api_vmimports, "a", "status", "{status: {importStatus: s, m: {n: 1}}, spec: {x: 9}, metadata: {labels: {l: v}}}", NULL);
+	status = patch(s, &api_vmimports, "a", "status", "{status: {importStatus: s, m: {n: 1}}, spec: {x: 9}, metadata: {labels: {l: v}}}",
+		       NULL);
 	assert_string_equal(text_at(status, "status.importStatus"), "s");
 	assert_int_equal(json_integer_value(json_path(status, "spec.x")), 1);
 	assert_null(json_path(status, "metadata.labels"));
@@ -176,18 +184,20 @@ static void test_patches_and_generations(void **state)
 	assert_string_equal(text_at(labels, "metadata.labels.l"), "v");
 	assert_int_equal(json_integer_value(json_path(labels, "metadata.generation")), 2);
 	/* A version is a precondition. */
-	snprintf(precondition, sizeof precondition, "{metadata: {resourceVersion: '%s', labels: {l: w}}}", text_at(spec, "metadata.resourceVersion"));
+	snprintf(precondition, sizeof precondition, "{metadata: {resourceVersion: '%s', labels: {l: w}}}",
+		 text_at(spec, "metadata.resourceVersion"));
 	stale = patch(s, &api_vmimports, "a", NULL, precondition, &err);
 	assert_null(stale);
 	assert_int_equal(err->class, ERROR_CONFLICT);
 	assert_string_equal(err->reason, "Conflict");
 	assert_int_equal(err->code, 409);
-	snprintf(precondition, sizeof precondition, "{metadata: {resourceVersion: '%s', labels: {l: w}}}", text_at(labels, "metadata.resourceVersion"));
+	snprintf(precondition, sizeof precondition, "{metadata: {resourceVersion: '%s', labels: {l: w}}}",
+		 text_at(labels, "metadata.resourceVersion"));
 	stale = patch(s, &api_vmimports, "a", NULL, precondition, NULL);
 	assert_string_equal(text_at(stale, "metadata.labels.l"), "w");
 	/* Who an object is cannot be patched. */
-	meta = patch(s, &api_vmimports, "a", NULL, "{kind: X, metadata: {name: b, uid: u, generation: 77, deletionTimestamp: now, creationTimestamp: null}}",
-		     NULL);
+	meta = patch(s, &api_vmimports, "a", NULL,
+		     "{kind: X, metadata: {name: b, uid: u, generation: 77, deletionTimestamp: now, creationTimestamp: null}}", NULL);
 	assert_true(json_equal(json_path(meta, "metadata"), json_path(stale, "metadata")));
 	assert_string_equal(text_at(meta, "kind"), "VirtualMachineImport");
 	error_free(move_ptr(err));
@@ -260,7 +270,8 @@ static void test_what_is_kept_between_runs(void **state)
 	AUTO_JSON json_t *before = NULL, *after = NULL, *secret = NULL, *gone = NULL, *other = NULL, *next = NULL;
 
 	(void)state;
-	apply(s, "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, labels: {l: '1'}}, spec: {x: yes}}");
+	apply(s,
+	      "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, labels: {l: '1'}}, spec: {x: yes}}");
 	apply(s, "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {password: geheim}}");
 	/* Two objects whose names look alike when put together. */
 	apply(s, "{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: b-c, namespace: a}}");
@@ -293,13 +304,15 @@ static void test_apply_again(void **state)
 	AUTO_JSON json_t *first = NULL, *second = NULL, *third = NULL, *annotated = NULL, *status = NULL;
 
 	(void)state;
-	apply(s, "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a}, spec: {x: 1, y: {z: 2}}, status: "
-		 "{importStatus: lie}}");
+	apply(s,
+	      "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a}, spec: {x: 1, y: {z: 2}}, status: "
+	      "{importStatus: lie}}");
 	first = store_get(s, &api_vmimports, "default", "a", NULL);
 	assert_null(json_path(first, "status"));
 	status = patch(s, &api_vmimports, "a", "status", "{status: {importStatus: sourceReady}}", NULL);
 	annotated = patch(s, &api_vmimports, "a", NULL, "{metadata: {annotations: {ours: v}, finalizers: [f]}}", NULL);
-	apply(s, "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, annotations: {theirs: w}}, spec: {y: {}}}");
+	apply(s,
+	      "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, annotations: {theirs: w}}, spec: {y: {}}}");
 	second = store_get(s, &api_vmimports, "default", "a", NULL);
 	assert_null(json_path(second, "spec.x"));
 	assert_null(json_path(second, "spec.y.z"));
@@ -310,7 +323,8 @@ static void test_apply_again(void **state)
 	assert_string_equal(text_at(second, "metadata.uid"), text_at(first, "metadata.uid"));
 	assert_int_equal(json_integer_value(json_path(second, "metadata.generation")), 2);
 	/* The same manifest once more changes nothing. */
-	apply(s, "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, annotations: {theirs: w}}, spec: {y: {}}}");
+	apply(s,
+	      "{apiVersion: migration.harvesterhci.io/v1beta1, kind: VirtualMachineImport, metadata: {name: a, annotations: {theirs: w}}, spec: {y: {}}}");
 	third = store_get(s, &api_vmimports, "default", "a", NULL);
 	assert_true(json_equal(second, third));
 	store_close(s);
@@ -319,7 +333,8 @@ static void test_apply_again(void **state)
 static void test_secrets_are_folded(void **state)
 {
 	struct store *s = open_store();
-	AUTO_JSON json_t *secret = NULL, *again = NULL, *bad = parse("{apiVersion: v1, kind: Secret, metadata: {name: b}, stringData: {pin: 1234}}");
+	AUTO_JSON json_t *secret = NULL, *again = NULL,
+			 *bad = parse("{apiVersion: v1, kind: Secret, metadata: {name: b}, stringData: {pin: 1234}}");
 	AUTO_ERROR struct error *err = NULL;
 
 	(void)state;
@@ -429,7 +444,8 @@ static void test_watch_tells_in_order(void **state)
 	struct store *s = open_store();
 	struct told t = { .lock = PTHREAD_MUTEX_INITIALIZER, .store = s };
 	AUTO_JSON json_t *a = create(s, &api_vms, "default", "{metadata: {name: a, labels: {k: v}}, spec: {x: '1'}}");
-	AUTO_JSON json_t *hidden = create(s, &api_vms, "default", "{metadata: {name: hidden}, spec: {x: '1'}}"), *b = NULL, *changed = NULL, *left = NULL;
+	AUTO_JSON json_t *hidden = create(s, &api_vms, "default", "{metadata: {name: hidden}, spec: {x: '1'}}"), *b = NULL, *changed = NULL,
+			 *left = NULL;
 	struct informer *i = store_watch(s, &api_vms, "default", "k", on_change, &t, NULL);
 
 	(void)state;

@@ -10,8 +10,8 @@
 
 #include "api/resources.h"
 #include "base/clock.h"
-#include "json/codec.h"
 #include "store/event.h"
+#include "json/codec.h"
 
 /* A store that keeps what it is sent, or refuses. */
 struct fake {
@@ -74,8 +74,8 @@ static void close_fake(struct fake *f)
 
 static json_t *import(const char *name, const char *ns)
 {
-	return json_pack("{s:s, s:s, s:{s:s, s:s*, s:s, s:s}}", "apiVersion", API_GROUP_VERSION, "kind", "VirtualMachineImport", "metadata", "name", name,
-			 "namespace", ns, "uid", "u-1", "resourceVersion", "7");
+	return json_pack("{s:s, s:s, s:{s:s, s:s*, s:s, s:s}}", "apiVersion", API_GROUP_VERSION, "kind", "VirtualMachineImport", "metadata",
+			 "name", name, "namespace", ns, "uid", "u-1", "resourceVersion", "7");
 }
 
 static void test_an_event_has_all_that_is_asked(void **state)

@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "store/informer.h"
 #include "store/selector.h"
+#include "json/codec.h"
 
 static const struct resource things = { "", "v1", "Thing", "things", true, false };
 
@@ -40,8 +40,8 @@ static void on_change(void *arg, enum store_event event, const json_t *old, cons
 	if (event != STORE_DELETED && cached != object)
 		r->cache_was_ahead = false;
 	assert_null(json_path(object, "metadata.managedFields"));
-	snprintf(r->text + n, sizeof r->text - n, "%c %s/%s@%s%s%s;", "AMD"[event], ns ? ns : "", name, event == STORE_MODIFIED ? version(old) : "",
-		 event == STORE_MODIFIED ? ">" : "", version(object));
+	snprintf(r->text + n, sizeof r->text - n, "%c %s/%s@%s%s%s;", "AMD"[event], ns ? ns : "", name,
+		 event == STORE_MODIFIED ? version(old) : "", event == STORE_MODIFIED ? ">" : "", version(object));
 }
 
 static struct informer *start(struct record *r)
@@ -54,8 +54,8 @@ static struct informer *start(struct record *r)
 
 static json_t *thing(const char *ns, const char *name, const char *resource_version, const char *uid)
 {
-	return json_pack("{s:s, s:{s:s, s:s, s:s, s:s*, s:[s]}}", "kind", "Thing", "metadata", "namespace", ns, "name", name, "resourceVersion",
-			 resource_version, "uid", uid, "managedFields", "long");
+	return json_pack("{s:s, s:{s:s, s:s, s:s, s:s*, s:[s]}}", "kind", "Thing", "metadata", "namespace", ns, "name", name,
+			 "resourceVersion", resource_version, "uid", uid, "managedFields", "long");
 }
 
 static void put(struct informer *i, const char *ns, const char *name, const char *resource_version, const char *uid)
@@ -96,8 +96,10 @@ static void test_replace_finds_what_was_missed(void **state)
 {
 	struct record r;
 	struct informer *i = start(&r);
-	AUTO_JSON json_t *first = json_pack("[o, o, o]", thing("a", "stays", "1", "s"), thing("a", "goes", "2", "g"), thing("a", "changes", "3", "c"));
-	AUTO_JSON json_t *second = json_pack("[o, o, o]", thing("a", "comes", "7", "n"), thing("a", "changes", "6", "c"), thing("a", "stays", "1", "s"));
+	AUTO_JSON json_t *first =
+		json_pack("[o, o, o]", thing("a", "stays", "1", "s"), thing("a", "goes", "2", "g"), thing("a", "changes", "3", "c"));
+	AUTO_JSON json_t *second =
+		json_pack("[o, o, o]", thing("a", "comes", "7", "n"), thing("a", "changes", "6", "c"), thing("a", "stays", "1", "s"));
 
 	(void)state;
 	assert_false(informer_synced(i));

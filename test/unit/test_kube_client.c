@@ -9,10 +9,10 @@
 
 #include "base/clock.h"
 #include "http_server.h"
-#include "json/codec.h"
 #include "store/kube/client.h"
 #include "store/kube/list.h"
 #include "store/kube/watch.h"
+#include "json/codec.h"
 
 static const struct resource configmaps = { "", "v1", "ConfigMap", "configmaps", true, false };
 static const struct resource things = { "example.com", "v1", "Thing", "things", true, true };
@@ -124,9 +124,13 @@ static struct kube_client *client_of(struct kube_config config)
 
 static json_t *call(struct kube_client *c, const char *method, const char *name, const json_t *body, struct error **err)
 {
-	struct kube_call k = {
-		.verb = "test", .method = method, .res = &configmaps, .ns = "ns", .name = name, .body = body, .content_type = body ? "application/x" : NULL
-	};
+	struct kube_call k = { .verb = "test",
+			       .method = method,
+			       .res = &configmaps,
+			       .ns = "ns",
+			       .name = name,
+			       .body = body,
+			       .content_type = body ? "application/x" : NULL };
 
 	return kube_client_call(c, &k, err);
 }
@@ -139,7 +143,9 @@ static void test_what_a_request_says(void **state)
 	char *groups[] = { (char *)"g1", (char *)"g2", NULL };
 	struct kube_client *c = client_of((struct kube_config){ .token = (char *)"tok", .as_user = (char *)"jane", .as_groups = groups });
 	AUTO_JSON json_t *body = json_pack("{s:s}", "k", "v"), *object = NULL, *status = NULL;
-	struct kube_call k = { .verb = "test", .method = "PATCH", .res = &things, .ns = "n s", .name = "a:b", .subresource = "status", .query = "x=1" };
+	struct kube_call k = {
+		.verb = "test", .method = "PATCH", .res = &things, .ns = "n s", .name = "a:b", .subresource = "status", .query = "x=1"
+	};
 
 	(void)state;
 	PLAY({ 201, NULL, OBJECT });
@@ -172,12 +178,18 @@ static void test_errors(void **state)
 		{ { 410, NULL, STATUS("Expired", 410) }, ERROR_GONE, "Expired", "the message" },
 		{ { 401, NULL, STATUS("Unauthorized", 401) }, ERROR_PERMANENT, "Unauthorized", "cannot test configmaps ns/a" },
 		{ { 403, NULL, STATUS("Forbidden", 403) }, ERROR_PERMANENT, "Forbidden", "cannot test configmaps ns/a" },
-		{ { 403, NULL, "{\"reason\":\"Forbidden\",\"message\":\"m\",\"details\":{\"causes\":[{\"reason\":\"NamespaceTerminating\"}]}}" },
-		  ERROR_PERMANENT, "NamespaceTerminating", "m" },
+		{ { 403, NULL,
+		    "{\"reason\":\"Forbidden\",\"message\":\"m\",\"details\":{\"causes\":[{\"reason\":\"NamespaceTerminating\"}]}}" },
+		  ERROR_PERMANENT,
+		  "NamespaceTerminating",
+		  "m" },
 		{ { 422, NULL, STATUS("Invalid", 422) }, ERROR_PERMANENT, "Invalid", "the message" },
 		{ { 400, NULL, "no JSON" }, ERROR_PERMANENT, "BadRequest", "status 400" },
 		{ { 502, NULL, "<html>" }, ERROR_TRANSIENT, "InternalError", "status 502" },
-		{ { 500, "Audit-Id: au-1\r\n", STATUS("InternalError", 500) }, ERROR_TRANSIENT, "InternalError", "the message (audit id au-1)" },
+		{ { 500, "Audit-Id: au-1\r\n", STATUS("InternalError", 500) },
+		  ERROR_TRANSIENT,
+		  "InternalError",
+		  "the message (audit id au-1)" },
 		{ { 200, NULL, "no JSON" }, ERROR_TRANSIENT, "InvalidAnswer", "no object" },
 		{ { 200, NULL, "[]" }, ERROR_TRANSIENT, "InvalidAnswer", "no object" },
 	};
@@ -310,7 +322,8 @@ static void test_a_token_that_is_refused_is_read_again(void **state)
 	(void)state;
 	close(fd);
 	write_token(path, "old\n");
-	PLAY({ 200, NULL, OBJECT }, { 401, NULL, STATUS("Unauthorized", 401) }, { 200, NULL, OBJECT }, { 401, NULL, STATUS("Unauthorized", 401) });
+	PLAY({ 200, NULL, OBJECT }, { 401, NULL, STATUS("Unauthorized", 401) }, { 200, NULL, OBJECT },
+	     { 401, NULL, STATUS("Unauthorized", 401) });
 	first = call(c, "GET", "a", NULL, NULL);
 	assert_true(header_seen(0, "Bearer old\r\n")); /* the file wins */
 	write_token(path, "new\n");
@@ -480,8 +493,8 @@ static void test_history_that_is_gone_is_listed_again(void **state)
 	/* As an event in an answer that is 200, as a status, and as a line that is none. */
 	PLAY({ 200, NULL, PAGE(ITEM("a", "1") "," ITEM("b", "2"), "") },
 	     { 200, NULL, WATCHED("ADDED", "c", "10") "{\"type\":\"ERROR\",\"object\":" STATUS("Expired", 410) "}\n" },
-	     { 200, NULL, PAGE(ITEM("b", "2") "," ITEM("c", "12"), "") }, { 410, NULL, STATUS("Expired", 410) }, { 200, NULL, PAGE(ITEM("d", "13"), "") },
-	     { 200, NULL, "nonsense\n" }, { 200, NULL, PAGE("", "") }, { -1, NULL, "" });
+	     { 200, NULL, PAGE(ITEM("b", "2") "," ITEM("c", "12"), "") }, { 410, NULL, STATUS("Expired", 410) },
+	     { 200, NULL, PAGE(ITEM("d", "13"), "") }, { 200, NULL, "nonsense\n" }, { 200, NULL, PAGE("", "") }, { -1, NULL, "" });
 	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_told(&t, "Aa@1;Ab@2;Ac@10;Da@1;Mc@12;Db@2;Dc@12;Ad@13;Dd@13;");
 	wait_seen(8);
@@ -497,8 +510,8 @@ static void test_what_is_no_gone_history_is_not_listed_again(void **state)
 	struct informer *i;
 
 	(void)state;
-	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, "{\"type\":\"ERROR\",\"object\":" STATUS("InternalError", 500) "}\n" }, { 0, NULL, "" },
-	     { 429, NULL, "" }, { 403, NULL, STATUS("Forbidden", 403) }, { -1, NULL, WATCHED("MODIFIED", "a", "10") });
+	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, "{\"type\":\"ERROR\",\"object\":" STATUS("InternalError", 500) "}\n" },
+	     { 0, NULL, "" }, { 429, NULL, "" }, { 403, NULL, STATUS("Forbidden", 403) }, { -1, NULL, WATCHED("MODIFIED", "a", "10") });
 	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_told(&t, "Aa@1;Ma@10;");
 	for (size_t n = 1; n < 6; n++)
@@ -520,7 +533,7 @@ static void test_an_absent_kind_is_not_synced(void **state)
 	cancel_wait(NULL, 1000);
 	assert_false(informer_synced(i));
 	assert_int_equal(seen_count(), 1); /* asked again slowly */
-	stop_quickly(i);                  /* also out of a long wait */
+	stop_quickly(i);                   /* also out of a long wait */
 	kube_client_free(c);
 }
 

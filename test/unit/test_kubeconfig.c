@@ -135,10 +135,12 @@ static void test_a_context_becomes_a_configuration(void **state)
 	kube_config_free(&other);
 }
 
-#define CLUSTER(members) "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\n" \
-			 "clusters: [{name: c, cluster: {" members "}}]\n"
-#define USER(members) "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: " \
-		      "\"https://h\"}}]\nusers: [{name: u, user: {" members "}}]\n"
+#define CLUSTER(members)                                                                                            \
+	"current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\n" \
+	"clusters: [{name: c, cluster: {" members "}}]\n"
+#define USER(members)                                                                                                        \
+	"current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: " \
+	"\"https://h\"}}]\nusers: [{name: u, user: {" members "}}]\n"
 
 static void test_what_is_wrong_is_named(void **state)
 {
@@ -213,7 +215,8 @@ static void test_files_are_merged(void **state)
 	write_file("first", "users: [{name: red, user: {token: first}}]\ncontexts: [{name: x, context: {cluster: c, user: red}}]\n");
 	write_file("second", "current-context: x\nusers: [{name: red, user: {token: second, as: root}}, {name: blue, user: {token: b}}]\n"
 			     "clusters: [{name: c, cluster: {server: 'https://second'}}]\n");
-	write_file("third", "current-context: y\ncontexts: [{name: x, context: {cluster: d}}, {name: y, context: {cluster: c, user: blue}}]\n");
+	write_file("third",
+		   "current-context: y\ncontexts: [{name: x, context: {cluster: d}}, {name: y, context: {cluster: c, user: blue}}]\n");
 	snprintf(list, sizeof list, "%s::%s:%s:%s", path_of("first"), path_of("absent"), path_of("second"), path_of("third"));
 	assert_int_equal(kubeconfig_add_files(k, list, false, &err), 0);
 	assert_int_equal(kubeconfig_resolve(k, NULL, &c, &err), 0);
@@ -238,9 +241,10 @@ static void test_paths_are_relative_to_their_file(void **state)
 	write_file("sub/ca", "the CA");
 	write_file("sub/cert", "the certificate");
 	write_file("sub/key", "the key");
-	write_file("sub/config", "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n"
-				 "clusters: [{name: c, cluster: {server: 'https://h', certificate-authority: ca}}]\n"
-				 "users: [{name: u, user: {client-certificate: cert, client-key: ./key, client-key-data: REFUQQ==, tokenFile: tok}}]\n");
+	write_file("sub/config",
+		   "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n"
+		   "clusters: [{name: c, cluster: {server: 'https://h', certificate-authority: ca}}]\n"
+		   "users: [{name: u, user: {client-certificate: cert, client-key: ./key, client-key-data: REFUQQ==, tokenFile: tok}}]\n");
 	assert_int_equal(kubeconfig_add_files(k, path_of("sub/config"), true, NULL), 0);
 	assert_int_equal(kubeconfig_resolve(k, NULL, &c, NULL), 0);
 	assert_string_equal(c.ca_pem, "the CA");

@@ -181,9 +181,9 @@ static void test_a_delay_is_not_slept_through(void **state)
 
 struct stress {
 	struct queue *q;
-	atomic_int holders[KEYS];  /* workers that have the key */
-	atomic_uint wanted[KEYS];  /* counted before the key is added */
-	atomic_uint seen[KEYS];    /* what wanted was when a worker began */
+	atomic_int holders[KEYS]; /* workers that have the key */
+	atomic_uint wanted[KEYS]; /* counted before the key is added */
+	atomic_uint seen[KEYS];   /* what wanted was when a worker began */
 	atomic_bool broken;
 };
 
@@ -264,14 +264,10 @@ static void test_many_threads_lose_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_key_is_in_once_and_in_order),
-		cmocka_unit_test(test_added_while_worked_on_comes_again_once),
-		cmocka_unit_test(test_the_earliest_delay_counts),
-		cmocka_unit_test(test_an_add_at_once_keeps_the_delay),
-		cmocka_unit_test(test_back_off_grows_and_is_forgotten),
-		cmocka_unit_test(test_stop_wakes_all),
-		cmocka_unit_test(test_a_delay_is_not_slept_through),
-		cmocka_unit_test(test_many_threads_lose_nothing),
+		cmocka_unit_test(test_a_key_is_in_once_and_in_order),   cmocka_unit_test(test_added_while_worked_on_comes_again_once),
+		cmocka_unit_test(test_the_earliest_delay_counts),       cmocka_unit_test(test_an_add_at_once_keeps_the_delay),
+		cmocka_unit_test(test_back_off_grows_and_is_forgotten), cmocka_unit_test(test_stop_wakes_all),
+		cmocka_unit_test(test_a_delay_is_not_slept_through),    cmocka_unit_test(test_many_threads_lose_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

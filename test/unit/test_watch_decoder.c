@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "store/kube/watch_decoder.h"
+#include "json/codec.h"
 
 #define OBJECT(name, version) "\"object\":{\"metadata\":{\"name\":\"" name "\",\"resourceVersion\":\"" version "\"}}"
 #define EVENT(type, name, version) "{\"type\":\"" type "\"," OBJECT(name, version) "}\n"
@@ -62,9 +62,12 @@ static void check_splits(const char *text, const char *events, const char *error
 static void test_every_split(void **state)
 {
 	(void)state;
-	check_splits(EVENT("ADDED", "a", "1") EVENT("MODIFIED", "a", "2") "\n\r\n" EVENT("DELETED", "b\\u00e9", "3")
-		     "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"4\"}}}\r\n" EVENT("LATER", "z", "5") EVENT("ADDED", "c", "6"),
-		     "Aa@1;Ma@2;Db\u00e9@3;B@4;Ac@6;", NULL);
+	check_splits(
+		EVENT("ADDED", "a", "1") EVENT("MODIFIED", "a", "2") "\n\r\n" EVENT(
+			"DELETED", "b\\u00e9",
+			"3") "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"4\"}}}\r\n" EVENT("LATER", "z", "5")
+			EVENT("ADDED", "c", "6"),
+		"Aa@1;Ma@2;Db\u00e9@3;B@4;Ac@6;", NULL);
 }
 
 static void test_a_line_that_did_not_end_is_no_event(void **state)
@@ -108,13 +111,14 @@ static void test_an_error_event_is_an_error(void **state)
 		const char *reason, *message;
 		int code;
 	} events[] = {
-		{ "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":\"too old resource version\"}}\n", ERROR_GONE,
-		  "Expired", "too old resource version", 410 },
+		{ "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":\"too old resource version\"}}\n",
+		  ERROR_GONE, "Expired", "too old resource version", 410 },
 		{ "{\"type\":\"ERROR\",\"object\":{\"code\":410}}\n", ERROR_GONE, "Gone", "410", 410 },
 		{ "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"reason\":\"Expired\"}}\n", ERROR_GONE, "Expired", "500", 500 },
 		{ "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"etcd\"}}\n", ERROR_TRANSIENT, "InternalError", "etcd", 500 },
 		{ "{\"type\":\"ERROR\",\"object\":{}}\n", ERROR_TRANSIENT, "InternalError", "500", 500 },
-		{ "{\"type\":\"ERROR\",\"object\":{\"code\":403,\"reason\":\"Forbidden\",\"message\":\"no\"}}\n", ERROR_PERMANENT, "Forbidden", "no", 403 },
+		{ "{\"type\":\"ERROR\",\"object\":{\"code\":403,\"reason\":\"Forbidden\",\"message\":\"no\"}}\n", ERROR_PERMANENT,
+		  "Forbidden", "no", 403 },
 		{ "{\"type\":\"ERROR\",\"object\":{\"code\":99999999999}}\n", ERROR_TRANSIENT, "InternalError", "500", 500 },
 	};
 
@@ -137,7 +141,8 @@ static void test_an_error_event_is_an_error(void **state)
 /* A line of the largest size is an event, one byte more is an error, in whatever pieces and without an end in sight. */
 static void test_the_line_has_a_bound(void **state)
 {
-	static const char head[] = "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"},\"x\":\"", tail[] = "\"}}\n";
+	static const char head[] = "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"},\"x\":\"",
+			  tail[] = "\"}}\n";
 	size_t size = WATCH_LINE_MAX + 1; /* with its end */
 	char *text = malloc(size + 1);
 
@@ -158,10 +163,8 @@ static void test_the_line_has_a_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_split),
-		cmocka_unit_test(test_a_line_that_did_not_end_is_no_event),
-		cmocka_unit_test(test_what_is_no_event),
-		cmocka_unit_test(test_an_error_event_is_an_error),
+		cmocka_unit_test(test_every_split),          cmocka_unit_test(test_a_line_that_did_not_end_is_no_event),
+		cmocka_unit_test(test_what_is_no_event),     cmocka_unit_test(test_an_error_event_is_an_error),
 		cmocka_unit_test(test_the_line_has_a_bound),
 	};
 

@@ -8,12 +8,12 @@
 #include "base/backoff.h"
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "json/codec.h"
 #include "store/kube/status.h"
+#include "json/codec.h"
 
 #define TOKEN_FRESH_MS 60000
 #define CONNECT_MS 10000
-#define BODY_MAX (128u << 20) /* a page of a list: at most 500 objects */
+#define BODY_MAX (128u << 20)  /* a page of a list: at most 500 objects */
 #define STREAM_STALL_MS 150000 /* a watch has a bookmark every minute: one that is silent for so long is dead, whatever TCP says */
 #define TRIES_MAX 4
 /* An API server that has just started refuses what it will allow in a moment, as its caches of roles and accounts are still empty. So a
@@ -73,7 +73,8 @@ struct kube_client *kube_client_new(const struct kube_config *config, const char
 	c->token = config->token ? strdup(config->token) : NULL;
 	if (asprintf(&c->user_agent, "User-Agent: %s", user_agent ? user_agent : "vm-import-controller") < 0)
 		c->user_agent = NULL;
-	if (!c->server || !c->user_agent || (config->token && !c->token) || (config->token_file && !c->token_file) || set_impersonation(c, config) < 0)
+	if (!c->server || !c->user_agent || (config->token && !c->token) || (config->token_file && !c->token_file) ||
+	    set_impersonation(c, config) < 0)
 		error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
 	else if ((c->http = http_client_new(&trust, err)))
 		return c;
@@ -277,9 +278,11 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 	while ((now = clock_monotonic_ms()) < deadline) {
 		AUTO_RESPONSE struct http_response r = { 0 };
 		AUTO_ERROR struct error *failed = NULL;
-		struct http_request q = {
-			.method = call->method, .url = url, .body = body, .body_len = body ? strlen(body) : 0, .timeout_ms = (unsigned)(deadline - now)
-		};
+		struct http_request q = { .method = call->method,
+					  .url = url,
+					  .body = body,
+					  .body_len = body ? strlen(body) : 0,
+					  .timeout_ms = (unsigned)(deadline - now) };
 		int result = perform(c, call, &q, &r, &failed);
 		unsigned wait;
 
@@ -324,11 +327,17 @@ json_t *kube_client_get_path(struct kube_client *c, const char *path, struct err
 	return run(c, &call, url, err);
 }
 
-int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsigned timeout_ms, http_sink sink, void *sink_arg, struct error **err)
+int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsigned timeout_ms, http_sink sink, void *sink_arg,
+		       struct error **err)
 {
 	AUTO_FREE char *url = make_url(c, call, err);
 	AUTO_RESPONSE struct http_response r = { 0 };
-	struct http_request q = { .method = "GET", .url = url, .timeout_ms = timeout_ms, .stall_timeout_ms = STREAM_STALL_MS, .sink = sink, .sink_arg = sink_arg };
+	struct http_request q = { .method = "GET",
+				  .url = url,
+				  .timeout_ms = timeout_ms,
+				  .stall_timeout_ms = STREAM_STALL_MS,
+				  .sink = sink,
+				  .sink_arg = sink_arg };
 	AUTO_ERROR struct error *failed = NULL;
 
 	if (!url)

@@ -21,11 +21,11 @@ struct kube_call {
 	const char *verb;   /* of the API (get, list, create, ...): errors name it */
 	const char *method; /* of HTTP */
 	const struct resource *res;
-	const char *ns;     /* NULL: cluster-scoped, or all namespaces */
+	const char *ns;                 /* NULL: cluster-scoped, or all namespaces */
 	const char *name, *subresource; /* NULL: of the collection */
-	const char *query;  /* escaped, without "?"; NULL: none */
+	const char *query;              /* escaped, without "?"; NULL: none */
 	const char *content_type;
-	const json_t *body; /* NULL: none */
+	const json_t *body;    /* NULL: none */
 	struct cancel *cancel; /* NULL: the client's */
 };
 

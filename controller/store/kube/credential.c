@@ -13,7 +13,8 @@ static char *unreadable(const char *path, int error_number, struct error **err)
 {
 	char text[128];
 
-	error_set_code(err, ERROR_PERMANENT, "UnreadableFile", error_number, "cannot read %s: %s", path, strerror_r(error_number, text, sizeof text));
+	error_set_code(err, ERROR_PERMANENT, "UnreadableFile", error_number, "cannot read %s: %s", path,
+		       strerror_r(error_number, text, sizeof text));
 	return NULL;
 }
 

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "store/informer.h"
 #include "store/kube/client.h"
 #include "store/kube/list.h"
 #include "store/kube/watch.h"
+#include "json/codec.h"
 
 #define SERVICE_ACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount"
 /* Strict: an unknown field is an error instead of being dropped ("Field validation", Kubernetes API concepts). */
@@ -49,7 +49,8 @@ static json_t *kube_get(struct store *store, const struct resource *res, const c
 	return check_name(res, ns, name, err) < 0 ? NULL : kube_client_call(self(store)->client, &call, err);
 }
 
-static json_t *kube_list_objects(struct store *store, const struct resource *res, const char *ns, const char *label_selector, struct error **err)
+static json_t *kube_list_objects(struct store *store, const struct resource *res, const char *ns, const char *label_selector,
+				 struct error **err)
 {
 	return kube_list(self(store)->client, res, namespace_of(res, ns), label_selector, NULL, NULL, err);
 }
@@ -98,9 +99,11 @@ static json_t *kube_patch(struct store *store, const struct resource *res, const
 	return check_name(res, ns, name, err) < 0 ? NULL : kube_client_call(self(store)->client, &call, err);
 }
 
-static int kube_delete(struct store *store, const struct resource *res, const char *ns, const char *name, const char *uid, struct error **err)
+static int kube_delete(struct store *store, const struct resource *res, const char *ns, const char *name, const char *uid,
+		       struct error **err)
 {
-	AUTO_JSON json_t *options = json_pack("{s:s, s:s, s:s}", "apiVersion", "v1", "kind", "DeleteOptions", "propagationPolicy", "Background");
+	AUTO_JSON json_t *options =
+		json_pack("{s:s, s:s, s:s}", "apiVersion", "v1", "kind", "DeleteOptions", "propagationPolicy", "Background");
 	AUTO_ERROR struct error *failed = NULL;
 	AUTO_JSON json_t *answer = NULL;
 	struct kube_call call = {
@@ -169,7 +172,8 @@ static int find_config(const struct kube_options *o, struct kube_config *out, st
 		if (kubeconfig_add_files(k, env, false, err) < 0)
 			return -1;
 		if (kubeconfig_empty(k))
-			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "no file of KUBECONFIG=%s exists and says something", env);
+			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "no file of KUBECONFIG=%s exists and says something",
+					 env);
 		return kubeconfig_resolve(k, o->context, out, err);
 	}
 	if (host && *host && port && *port && access(SERVICE_ACCOUNT "/token", R_OK) == 0)

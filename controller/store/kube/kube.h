@@ -1,11 +1,18 @@
-/* A store over a Kubernetes API server. */
+/* A store over a Kubernetes API server.
+ *
+ * Credentials: client certificates, tokens, token files (read again every minute and when refused), impersonation. Exec plugins,
+ * auth-providers and basic authentication are refused. A proxy is used only when the kubeconfig names one (proxy-url).
+ *
+ * Calls end within 30 s. Tried again are reads, and writes that were certainly turned away (429). 401 and 403 are permanent, but
+ * transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
 #pragma once
 
 #include "store/store.h"
 
 struct kube_options {
-	const char *kubeconfig; /* path or colon-separated list; NULL: $KUBECONFIG, else the service account of the pod, else ~/.kube/config */
-	const char *context;    /* NULL: the current one */
+	const char
+		*kubeconfig; /* path or colon-separated list; NULL: $KUBECONFIG, else the service account of the pod, else ~/.kube/config */
+	const char *context; /* NULL: the current one */
 	const char *user_agent;
 };
 

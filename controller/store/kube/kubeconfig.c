@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "store/kube/credential.h"
 #include "json/codec.h"
 #include "json/yaml.h"
-#include "store/kube/credential.h"
 
 struct kubeconfig {
 	json_t *clusters, *users, *contexts; /* name -> {"file": ..., "entry": {...}} */
@@ -98,11 +98,13 @@ static int add_entries(json_t *into, const json_t *list, const char *plural, con
 		if (value && !json_is_object(value) && !json_is_null(value))
 			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: %s.%s: expected a mapping", file, path, key);
 		if (json_object_get(seen, name))
-			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: %s: the name \"%s\" is there twice", file, path, name);
+			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: %s: the name \"%s\" is there twice", file, path,
+					 name);
 		json_object_set_new(seen, name, json_true());
 		if (!json_object_get(into, name))
-			json_object_set_new(into, name,
-					    json_pack("{s:s, s:o}", "file", file, "entry", json_is_object(value) ? json_incref(value) : json_object()));
+			json_object_set_new(
+				into, name,
+				json_pack("{s:s, s:o}", "file", file, "entry", json_is_object(value) ? json_incref(value) : json_object()));
 	}
 	return 0;
 }
@@ -122,7 +124,8 @@ int kubeconfig_add(struct kubeconfig *k, const char *text, size_t len, const cha
 		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s is no kubeconfig: expected a mapping", file);
 	kind = json_object_get(config, "kind");
 	if (json_is_string(kind) && strcmp(json_string_value(kind), "Config"))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s is no kubeconfig: its kind is %s", file, json_string_value(kind));
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s is no kubeconfig: its kind is %s", file,
+				 json_string_value(kind));
 	current = json_object_get(config, "current-context");
 	if (current && !json_is_null(current) && !json_is_string(current))
 		return invalid(err, file, "current-context", "expected a string");
@@ -161,8 +164,8 @@ static int get_string(const struct entry *e, const char *member, const char **ou
 	const json_t *value = json_object_get(e->json, member);
 
 	if (value && !json_is_null(value) && !json_is_string(value))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: %s \"%s\": %s: expected a string (quote it)", e->file, e->kind, e->name,
-				 member);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: %s \"%s\": %s: expected a string (quote it)", e->file,
+				 e->kind, e->name, member);
 	*out = json_string_length(value) ? json_string_value(value) : NULL;
 	return 0;
 }
@@ -224,7 +227,8 @@ static char *names_of(const json_t *entries)
 	return buffer_steal(&b);
 }
 
-static int find(const struct kubeconfig *k, const json_t *entries, const char *kind, const char *name, struct entry *out, struct error **err)
+static int find(const struct kubeconfig *k, const json_t *entries, const char *kind, const char *name, struct entry *out,
+		struct error **err)
 {
 	const json_t *found = json_object_get(entries, name);
 	AUTO_FREE char *names = NULL;
@@ -234,8 +238,8 @@ static int find(const struct kubeconfig *k, const json_t *entries, const char *k
 		return 0;
 	}
 	names = names_of(entries);
-	return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "there is no %s \"%s\" in %s; there %s", kind, name, k->files.len ? k->files.data : "the kubeconfig",
-			 names && *names ? names : "is none");
+	return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "there is no %s \"%s\" in %s; there %s", kind, name,
+			 k->files.len ? k->files.data : "the kubeconfig", names && *names ? names : "is none");
 }
 
 /* kubectl's rule for a server without a scheme: https when there is anything about TLS. */
@@ -248,14 +252,15 @@ static int set_server(const struct entry *cluster, struct kube_config *c, struct
 	if (get_string(cluster, "server", &server, err) < 0)
 		return -1;
 	if (!server)
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: cluster \"%s\" has no server", cluster->file, cluster->name);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: cluster \"%s\" has no server", cluster->file,
+				 cluster->name);
 	if (asprintf(&c->server, "%s%s", strstr(server, "://") ? "" : tls ? "https://" : "http://", server) < 0) {
 		c->server = NULL;
 		return error_set_errno(err, ENOMEM, "cannot read %s", cluster->file);
 	}
 	if (strncmp(c->server, "https://", 8) && strncmp(c->server, "http://", 7))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: cluster \"%s\": the server \"%s\" is no http or https URL", cluster->file,
-				 cluster->name, server);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: cluster \"%s\": the server \"%s\" is no http or https URL",
+				 cluster->file, cluster->name, server);
 	for (len = strlen(c->server); len && c->server[len - 1] == '/'; len--)
 		c->server[len - 1] = 0;
 	return 0;
@@ -266,15 +271,16 @@ static int use_cluster(const struct entry *e, struct kube_config *c, struct erro
 	const json_t *insecure = json_object_get(e->json, "insecure-skip-tls-verify");
 
 	if (insecure && !json_is_null(insecure) && !json_is_boolean(insecure))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: cluster \"%s\": insecure-skip-tls-verify: expected true or false", e->file,
-				 e->name);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig",
+				 "%s: cluster \"%s\": insecure-skip-tls-verify: expected true or false", e->file, e->name);
 	c->insecure = json_is_true(insecure);
 	if (get_pem(e, "certificate-authority", &c->ca_pem, err) < 0 || copy_string(e, "tls-server-name", &c->server_name, err) < 0 ||
 	    copy_string(e, "proxy-url", &c->proxy_url, err) < 0)
 		return -1;
 	if (c->insecure && c->ca_pem)
 		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig",
-				 "%s: cluster \"%s\" has both a certificate-authority and insecure-skip-tls-verify; remove one", e->file, e->name);
+				 "%s: cluster \"%s\" has both a certificate-authority and insecure-skip-tls-verify; remove one", e->file,
+				 e->name);
 	return 0;
 }
 
@@ -285,21 +291,19 @@ static int refuse_unsupported(const struct entry *e, struct error **err)
 		const char *member, *what;
 	} refused[] = {
 		/* exec plugins would be run here, and their answer (ExecCredential) put into token, cert_pem and key_pem. */
-		{ "exec", "an exec plugin" },
-		{ "auth-provider", "an auth-provider" },
-		{ "username", "basic authentication" },
-		{ "password", "basic authentication" },
-		{ "as-uid", "impersonation of a uid" },
-		{ "as-user-extra", "impersonation with extra fields" },
+		{ "exec", "an exec plugin" },           { "auth-provider", "an auth-provider" },
+		{ "username", "basic authentication" }, { "password", "basic authentication" },
+		{ "as-uid", "impersonation of a uid" }, { "as-user-extra", "impersonation with extra fields" },
 	};
 
 	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
 		const json_t *value = json_object_get(e->json, refused[i].member);
 
 		if (value && !json_is_null(value) && !(json_is_string(value) && !json_string_length(value)))
-			return error_set(err, ERROR_PERMANENT, "UnsupportedCredentials",
-					 "%s: user \"%s\" asks for %s (%s), which is not supported; use a token, a tokenFile or a client certificate",
-					 e->file, e->name, refused[i].what, refused[i].member);
+			return error_set(
+				err, ERROR_PERMANENT, "UnsupportedCredentials",
+				"%s: user \"%s\" asks for %s (%s), which is not supported; use a token, a tokenFile or a client certificate",
+				e->file, e->name, refused[i].what, refused[i].member);
 	}
 	return 0;
 }
@@ -312,11 +316,13 @@ static int use_groups(const struct entry *e, struct kube_config *c, struct error
 	if (!groups || json_is_null(groups))
 		return 0;
 	if (!json_is_array(groups))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups: expected a list", e->file, e->name);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups: expected a list", e->file,
+				 e->name);
 	c->as_groups = calloc(json_array_size(groups) + 1, sizeof *c->as_groups);
 	json_array_foreach (groups, i, group) {
 		if (!json_is_string(group))
-			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups[%zu]: expected a string", e->file, e->name, i);
+			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups[%zu]: expected a string",
+					 e->file, e->name, i);
 		if (!c->as_groups || !(c->as_groups[i] = strdup(json_string_value(group))))
 			return error_set_errno(err, ENOMEM, "cannot read %s", e->file);
 	}
@@ -327,20 +333,23 @@ static int use_user(const struct entry *e, struct kube_config *c, struct error *
 {
 	const char *token_file = NULL;
 
-	if (refuse_unsupported(e, err) < 0 || get_pem(e, "client-certificate", &c->cert_pem, err) < 0 || get_pem(e, "client-key", &c->key_pem, err) < 0 ||
-	    copy_string(e, "token", &c->token, err) < 0 || get_string(e, "tokenFile", &token_file, err) < 0 ||
-	    copy_string(e, "as", &c->as_user, err) < 0 || use_groups(e, c, err) < 0)
+	if (refuse_unsupported(e, err) < 0 || get_pem(e, "client-certificate", &c->cert_pem, err) < 0 ||
+	    get_pem(e, "client-key", &c->key_pem, err) < 0 || copy_string(e, "token", &c->token, err) < 0 ||
+	    get_string(e, "tokenFile", &token_file, err) < 0 || copy_string(e, "as", &c->as_user, err) < 0 || use_groups(e, c, err) < 0)
 		return -1;
 	if (!c->cert_pem != !c->key_pem)
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\" has a client %s without its %s", e->file, e->name,
-				 c->cert_pem ? "certificate" : "key", c->cert_pem ? "key" : "certificate");
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\" has a client %s without its %s", e->file,
+				 e->name, c->cert_pem ? "certificate" : "key", c->cert_pem ? "key" : "certificate");
 	if (c->token && !credential_fits_header(c->token))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": token: it holds characters that no token has", e->file, e->name);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": token: it holds characters that no token has",
+				 e->file, e->name);
 	if (c->as_user && !credential_fits_header(c->as_user))
-		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as: it holds control characters", e->file, e->name);
+		return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as: it holds control characters", e->file,
+				 e->name);
 	for (char **g = c->as_groups; g && *g; g++)
 		if (!credential_fits_header(*g))
-			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups: control characters", e->file, e->name);
+			return error_set(err, ERROR_PERMANENT, "InvalidKubeconfig", "%s: user \"%s\": as-groups: control characters",
+					 e->file, e->name);
 	if (token_file && !(c->token_file = resolve_path(e, token_file)))
 		return error_set_errno(err, ENOMEM, "cannot read %s", e->file);
 	return 0;
@@ -386,7 +395,8 @@ int kube_config_in_cluster(const char *directory, const char *host, const char *
 		c.server = NULL;
 		return error_set_errno(err, ENOMEM, "cannot read the service account");
 	}
-	if (asprintf(&c.token_file, "%s/token", directory) < 0 || asprintf(&ca, "%s/ca.crt", directory) < 0 || asprintf(&ns, "%s/namespace", directory) < 0)
+	if (asprintf(&c.token_file, "%s/token", directory) < 0 || asprintf(&ca, "%s/ca.crt", directory) < 0 ||
+	    asprintf(&ns, "%s/namespace", directory) < 0)
 		return error_set_errno(err, ENOMEM, "cannot read the service account");
 	c.token = kube_token_read(c.token_file, err);
 	c.ca_pem = c.token ? credential_read(ca, 1u << 20, err) : NULL;

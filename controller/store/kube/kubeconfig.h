@@ -11,17 +11,17 @@
 
 /* The answer. Strings are owned, NULL when absent; PEM and tokens are the contents, not paths. */
 struct kube_config {
-	char *server;      /* URL without a slash at its end */
-	char *namespace_;  /* never NULL */
+	char *server;     /* URL without a slash at its end */
+	char *namespace_; /* never NULL */
 	char *ca_pem;
 	bool insecure;
 	char *server_name; /* to verify instead of the URL's host */
 	char *proxy_url;
 	char *cert_pem, *key_pem;
 	char *token;
-	char *token_file;  /* read again from time to time; what it held last wins over token */
-	char *as_user;     /* impersonation */
-	char **as_groups;  /* NULL-ended, or NULL */
+	char *token_file; /* read again from time to time; what it held last wins over token */
+	char *as_user;    /* impersonation */
+	char **as_groups; /* NULL-ended, or NULL */
 };
 
 void kube_config_free(struct kube_config *config); /* frees what it holds; accepts a zeroed struct */
@@ -29,7 +29,7 @@ void kube_config_free(struct kube_config *config); /* frees what it holds; accep
 
 struct kubeconfig;
 
-struct kubeconfig *kubeconfig_new(void); /* NULL when memory is out */
+struct kubeconfig *kubeconfig_new(void);    /* NULL when memory is out */
 void kubeconfig_free(struct kubeconfig *k); /* accepts NULL */
 /* Adds the text of a file. Errors name file, line and column, or file and entry. */
 int kubeconfig_add(struct kubeconfig *k, const char *text, size_t len, const char *file, struct error **err);

@@ -43,8 +43,8 @@ static char *page_query(const char *label_selector, const char *next)
 
 	if ((label_selector && !selector) || (*next && !from))
 		return NULL;
-	if (asprintf(&query, "limit=%d%s%s%s%s", PAGE, selector ? "&labelSelector=" : "", selector ? selector : "", from ? "&continue=" : "",
-		     from ? from : "") < 0)
+	if (asprintf(&query, "limit=%d%s%s%s%s", PAGE, selector ? "&labelSelector=" : "", selector ? selector : "",
+		     from ? "&continue=" : "", from ? from : "") < 0)
 		return NULL;
 	return query;
 }
@@ -81,7 +81,8 @@ json_t *kube_list(struct kube_client *client, const struct resource *res, const 
 		if (!next || *next)
 			continue;
 		if (!json_path_string(page, "metadata.resourceVersion") || !json_is_array(json_object_get(page, "items"))) {
-			error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the API server's list of %s is none: no items or resourceVersion", res->plural);
+			error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the API server's list of %s is none: no items or resourceVersion",
+				  res->plural);
 			return NULL;
 		}
 		at = strdup(json_path_string(page, "metadata.resourceVersion"));

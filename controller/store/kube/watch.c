@@ -8,9 +8,9 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "json/codec.h"
 #include "store/kube/list.h"
 #include "store/kube/watch_decoder.h"
+#include "json/codec.h"
 
 #define WATCH_MIN_S 240 /* the server ends the watch after a random time from here ... */
 #define WATCH_MAX_S 480 /* ... to here, so that watches do not all come back at once */
@@ -23,7 +23,7 @@ struct watch {
 	struct informer *informer;
 	struct resource res; /* the strings are the caller's, which are constants */
 	char *ns, *selector;
-	char *version;       /* where the watch goes on; NULL: list first */
+	char *version; /* where the watch goes on; NULL: list first */
 	struct cancel *cancel;
 	struct backoff backoff;
 	bool absent, failing; /* was logged */
@@ -98,9 +98,7 @@ static int watch(struct watch *w, struct error **err)
 	unsigned seconds = WATCH_MIN_S + backoff_random(WATCH_MAX_S - WATCH_MIN_S + 1);
 	AUTO_FREE char *query = watch_query(w, seconds);
 	CLEANUP(free_decoder_p) struct watch_decoder *decoder = watch_decoder_new(on_event, w);
-	struct kube_call call = {
-		.verb = "watch", .method = "GET", .res = &w->res, .ns = w->ns, .query = query, .cancel = w->cancel
-	};
+	struct kube_call call = { .verb = "watch", .method = "GET", .res = &w->res, .ns = w->ns, .query = query, .cancel = w->cancel };
 
 	if (!query || !decoder)
 		return error_set_errno(err, ENOMEM, "cannot watch %s", w->res.plural);
@@ -112,13 +110,13 @@ static unsigned failed(struct watch *w, const struct error *err)
 {
 	if (err->class == ERROR_NOT_FOUND) {
 		if (!w->absent)
-			log_write(LOG_INFO, "the cluster does not serve this kind; it is asked for again every 10 s", "resource", w->res.plural, "group",
-				  w->res.group, NULL);
+			log_write(LOG_INFO, "the cluster does not serve this kind; it is asked for again every 10 s", "resource",
+				  w->res.plural, "group", w->res.group, NULL);
 		w->absent = true;
 		return ABSENT_MS;
 	}
-	log_write(w->failing ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural, "error", error_message(err),
-		  NULL);
+	log_write(w->failing ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural, "error",
+		  error_message(err), NULL);
 	w->failing = true;
 	return backoff_next(&w->backoff);
 }

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/buffer.h"
-#include "json/codec.h"
 #include "store/kube/status.h"
+#include "json/codec.h"
 
 struct watch_decoder {
 	watch_event event;
@@ -61,7 +61,8 @@ static int decode_line(struct watch_decoder *d, const char *line, size_t len, st
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		if (strcmp(type, names[i]))
 			continue;
-		if (!json_path_string(object, "metadata.resourceVersion") || (i != WATCH_BOOKMARK && !json_path_string(object, "metadata.name")))
+		if (!json_path_string(object, "metadata.resourceVersion") ||
+		    (i != WATCH_BOOKMARK && !json_path_string(object, "metadata.name")))
 			return invalid(err, "the object has no name or resourceVersion");
 		d->event(d->arg, (enum watch_type)i, object);
 		return 0;
