@@ -42,7 +42,7 @@ struct step {
 	struct vmimport_status *status; /* what it is to become */
 	unsigned again_ms;              /* run again after so long; 0: only when something happens */
 	bool failed;                    /* a Warning event tells status->message */
-	const char *reason;             /* for the event and the conditions of this step */
+	char reason[64];                /* for the event and the conditions of this step */
 };
 
 /* vmimport.c */

@@ -1,5 +1,6 @@
 /* The first two states: is everything there that the import needs, and under what name will the machine live. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/names.h"
@@ -89,7 +90,7 @@ static bool source_ready(struct step *s)
 	else
 		step_say(s, "Waiting for the %s %s/%s, which is not ready: %s", resource->kind, ns, ref->name,
 			 message ? message : "see its status");
-	s->reason = "SourceNotReady";
+	snprintf(s->reason, sizeof s->reason, "SourceNotReady");
 	s->failed = status || !source; /* a source just created is no reason for an alarm */
 	s->again_ms = 30000;           /* its change wakes us sooner */
 	return false;

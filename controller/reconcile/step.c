@@ -33,7 +33,7 @@ void step_go(struct step *s, const char *state, const char *reason, const char *
 	set_message(s, fmt, ap);
 	va_end(ap);
 	set_state(s, state);
-	s->reason = reason;
+	snprintf(s->reason, sizeof s->reason, "%s", reason);
 }
 
 void step_say(struct step *s, const char *fmt, ...)
@@ -53,7 +53,7 @@ void step_fail(struct step *s, const char *state, const char *reason, const char
 	set_message(s, fmt, ap);
 	va_end(ap);
 	set_state(s, state);
-	s->reason = reason;
+	snprintf(s->reason, sizeof s->reason, "%s", reason);
 	s->failed = true;
 }
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/conditions.h"
@@ -36,12 +37,12 @@ static void set_kstatus(struct step *s)
 	bool done = is(st->import_status, STATE_RUNNING);
 	bool ready = done && condition_is_true(st->conditions, st->condition_count, "Ready");
 	const char *message = st->message ? st->message : "";
-	const char *reason = s->reason ? s->reason : failed ? "ImportFailed" : "Importing";
+	const char *reason = *s->reason ? s->reason : failed ? "ImportFailed" : "Importing";
 
 	if (!ready) {
 		const struct api_condition *old = condition_find(st->conditions, st->condition_count, "Ready");
 
-		condition_set(&st->conditions, &st->condition_count, "Ready", "False", s->reason || !old ? reason : old->reason, message,
+		condition_set(&st->conditions, &st->condition_count, "Ready", "False", *s->reason || !old ? reason : old->reason, message,
 			      false);
 	}
 	condition_set(&st->conditions, &st->condition_count, "Reconciling", ready || failed ? "False" : "True",
@@ -166,7 +167,7 @@ static void show_error(struct step *s, const struct error *failed)
 		return;
 	step_say(s, "%c%s", failed->message[0] >= 'a' && failed->message[0] <= 'z' ? failed->message[0] - 32 : failed->message[0],
 		 failed->message[0] ? failed->message + 1 : "");
-	s->reason = failed->reason;
+	snprintf(s->reason, sizeof s->reason, "%s", failed->reason);
 	s->failed = true;
 }
 
@@ -178,9 +179,9 @@ static void tell(struct step *s)
 	bool moved = strcmp(before ? before : "", after ? after : "");
 
 	if (moved || (s->failed && strcmp(old_message, message))) {
-		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", s->reason ? s->reason : "Importing",
+		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", *s->reason ? s->reason : "Importing",
 			     message);
-		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason ? s->reason : "",
+		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason,
 			  NULL);
 	}
 }

@@ -1,0 +1,74 @@
+#!/bin/bash
+# What goes wrong on the way and is mended: images that the cluster cannot import, an export that fails for good, a second attempt by
+# annotation, a machine that was stopped in vain and is started again; and machines that are not to run.
+# needs: vsphere kube
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+
+export KUBE_HARVESTER_FLAGS='-boot-time 0 -retry-after 100ms'
+jq '.lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
+start_vsphere "$WORK/inventory.json"
+start_kube
+start_daemon
+apply_source
+
+# An image whose every try fails is deleted and submitted again.
+kubectl create configmap -n kube-system harvester-faults --from-literal=failDownload=5 --from-literal=dropAfter=100000 >/dev/null
+apply_import default image with-snapshots
+record_states default image "$WORK/states"
+wait_status default image virtualMachineRunning 120
+grep -qx diskImageFailed "$WORK/states" || fail "diskImageFailed was not seen: $(tr '\n' ' ' <"$WORK/states")"
+assert_eq "images" "$(kubectl get vmimage -o name | wc -l)" 1
+assert_contains "events" "$(kubectl get events.events.k8s.io -o json | jq -r '[.items[] | select(.regarding.name == "image") | .reason] | join(" ")')" ImageRetried
+note "an image that failed was submitted again"
+
+# A stream that breaks is fetched again within the lease; a corrupt one too.
+fault '{"kind": "cut", "path": "/nfc/", "afterBytes": 3000000, "count": 1}'
+fault '{"kind": "corrupt", "path": "/nfc/", "grain": 5, "count": 1}'
+apply_import default cut web-off 'targetPowerState: "off"'
+wait_status default cut virtualMachineRunning 90
+for i in 0 1; do
+	volume=$KUBE_STATE/volumes/$(kubectl get pvc "$(import_field default cut "{.status.diskImportStatus[$i].VirtualMachineImage}")" -o 'jsonpath={.spec.volumeName}')
+	qemu-img compare -f raw -F raw "$volume" "$(vm_state /DC1/vm/web-off ".Disks[$i].Source")" >/dev/null || fail "disk $i is not the source's"
+done
+assert_eq "the state of a machine that is not to run" "$(kubectl get vm web-off -o 'jsonpath={.spec.runStrategy} {.status.printableStatus}')" "Halted Stopped"
+assert_eq "what the faults hit" "$(curl -fsS "$VSPHERE_ADMIN_URL/faults" | jq -c '[.[].hits]')" '[1,1]'
+faults_clear
+note "broken streams were fetched again"
+
+# An export that is refused for good: the import fails, and the machine, which was on, is started again.
+fault '{"kind": "soap", "method": "ExportVm", "fault": "NotSupported"}'
+apply_import default refused web-on 'sourceRecovery: PowerOn' 'targetPowerState: auto'
+wait_status default refused VMMigrationFailed 60
+assert_contains "the reason" "$(import_field default refused '{.status.message}')" "The export failed"
+kubectl wait --for=condition=Stalled --timeout=30s virtualmachineimport/refused >/dev/null
+assert_eq "the source after the failure" "$(vm_state web-on .Power)" poweredOn
+assert_eq "the ledger" "$(import_field default refused '{.status.sourceLedger}')" ''
+assert_eq "files on scratch" "$(find "$SCRATCH" -mindepth 1 ! -name .image-key)" ''
+faults_clear
+kubectl annotate virtualmachineimport refused migration.harvesterhci.io/retry=true >/dev/null
+done_now() { [ "$(import_field default refused '{.status.importStatus}')" = virtualMachineRunning ]; }
+wait_for 90 done_now
+assert_eq "the annotation" "$(kubectl get virtualmachineimport refused -o json | jq -r '.metadata.annotations["migration.harvesterhci.io/retry"]')" null
+assert_eq "a machine as it was at the source" "$(kubectl get vm web-on -o 'jsonpath={.spec.runStrategy}')" RerunOnFailure
+assert_eq "the source after the import" "$(vm_state web-on .Power)" poweredOff
+note "a second attempt succeeded"
+
+# A guest that does not obey is powered off when its time is up; a session that is lost on the way is made anew.
+apply_import default stubborn never-stops 'gracefulShutdownTimeoutSeconds: 3'
+asked() { [ -n "$(import_field default stubborn '{.status.importConditions[?(@.type=="VMShutdownGuest")].status}')" ]; }
+wait_for 30 asked
+curl -fsS -X POST "$VSPHERE_ADMIN_URL/sessions/drop" >/dev/null
+wait_status default stubborn virtualMachineRunning 60
+assert_eq "conditions" "$(kubectl get virtualmachineimport stubborn -o json | jq -c '[.status.importConditions[] | select(.status == "True") | .type]')" \
+	'["VMShutdownGuest","VMPoweringOff","VMPoweredOff","VMExported"]'
+
+# The API server goes away in the middle, and comes back.
+apply_import default outage scattered 'forcePowerOff: true'
+wait_status default outage sourceReady 30
+stop_kube apiserver
+sleep 3
+start_kube
+wait_status default outage virtualMachineRunning 90
+assert_source_clean
+stop_daemon 20
