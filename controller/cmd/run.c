@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include "store/kube/kube.h"
 
 #define DEFAULT_ADDRESS "harvester-vm-import-controller.harvester-system.svc"
+#define STOP_PATIENCE_MS 8000
 #define DEFAULT_SCRATCH "/tmp/vm-import-controller"
 
 struct run_options {
@@ -104,7 +106,8 @@ static int parse(int argc, char **argv, struct run_options *o)
 
 /* What serves; made in order, taken down in reverse. */
 struct daemon {
-	struct cancel *cancel;
+	struct cancel *cancel;  /* of the store's requests */
+	struct cancel *stopped; /* the end of stop */
 	struct store *store;
 	struct event_recorder *events;
 	struct target *target;
@@ -159,9 +162,24 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 	return r ? 0 : -1;
 }
 
+/* Ends the requests to a cluster that does not answer: leases are given back by then, and Kubernetes waits for nobody. */
+static void *lose_patience(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (!cancel_wait(d->stopped, STOP_PATIENCE_MS))
+		cancel_request(d->cancel);
+	return NULL;
+}
+
 static void stop(struct daemon *d)
 {
 	struct reconciler *r = d->reconciler;
+	pthread_t patience;
+	bool limited;
+
+	d->stopped = cancel_new(NULL);
+	limited = d->stopped && d->cancel && !pthread_create(&patience, NULL, lose_patience, d);
 
 	/* The web server asks the reconciler, and the reconciler has it make URLs: it falls silent first and goes last. */
 	web_silence(d->web);
@@ -170,10 +188,15 @@ static void stop(struct daemon *d)
 	web_stop(d->web);
 	target_free(d->target);
 	event_recorder_free(d->events);
+	if (limited) {
+		cancel_request(d->stopped);
+		pthread_join(patience, NULL);
+	}
 	if (d->cancel)
 		cancel_request(d->cancel);
 	store_close(d->store);
 	cancel_free(d->cancel);
+	cancel_free(d->stopped);
 }
 
 int cmd_run(int argc, char **argv)
