@@ -82,6 +82,7 @@ tests() {
 	while read -r line; do count "${line#* } ($preset)" "${line%% *}"; done <"$results/list"
 }
 personality=()
+asan=0
 
 step "Packages"
 packages=(build test)
@@ -107,6 +108,7 @@ if wants unit; then
 	tests "Unit tests" dev unit -j "$(nproc)"
 	step "Build (asan)"
 	if build asan; then
+		asan=1
 		tests "Unit tests under the address and undefined behaviour sanitizers" asan unit -j "$(nproc)"
 	else
 		count "build (asan)" 1
@@ -130,7 +132,12 @@ if wants integration; then
 	else
 		count "build of the peers" 1
 	fi
-	tests "Scenarios on real peers" dev integration
+	# With the sanitizers: a daemon that leaks ends with an error, and that fails the scenario.
+	if [ $asan = 1 ] || build asan; then
+		tests "Scenarios on real peers, under the address and undefined behaviour sanitizers" asan integration
+	else
+		count "build (asan)" 1
+	fi
 fi
 
 if [ "$mode" = all ] && [ -z "$filter" ]; then
