@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "api/problem.h"
 #include "api/resources.h"
 #include "reconcile/context.h"
 
@@ -25,47 +26,32 @@ static char *join(const json_t *problems)
 	return buffer_steal(&text);
 }
 
-static void complain(json_t *problems, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void complain(json_t *problems, const char *fmt, ...)
-{
-	char *text = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
-	va_end(ap);
-	if (text)
-		json_array_append_new(problems, json_string(text));
-	free(text);
-}
-
 static void check_spec(const struct step *s, json_t *problems)
 {
 	const struct vmimport_spec *spec = &s->import->spec;
 	const struct api_object_ref *ref = &spec->source_cluster;
 
 	if (!ref->kind || !api_source_resource(ref->kind))
-		complain(problems, "spec.sourceCluster.kind is \"%s\"; it must be VmwareSource, OpenstackSource, OvaSource or KVMSource",
-			 ref->kind ? ref->kind : "");
+		problem_add(problems, "spec.sourceCluster.kind is \"%s\"; it must be VmwareSource, OpenstackSource, OvaSource or KVMSource",
+			    ref->kind ? ref->kind : "");
 	else if (!source_ops_of(ref->kind))
-		complain(problems, "spec.sourceCluster.kind %s is not supported by this version", ref->kind);
+		problem_add(problems, "spec.sourceCluster.kind %s is not supported by this version", ref->kind);
 	if (ref->api_version && *ref->api_version && strcmp(ref->api_version, API_GROUP_VERSION))
-		complain(problems, "spec.sourceCluster.apiVersion is \"%s\"; it must be %s", ref->api_version, API_GROUP_VERSION);
+		problem_add(problems, "spec.sourceCluster.apiVersion is \"%s\"; it must be %s", ref->api_version, API_GROUP_VERSION);
 	if (!ref->name || !*ref->name)
-		complain(problems, "spec.sourceCluster.name is empty; name the source");
+		problem_add(problems, "spec.sourceCluster.name is empty; name the source");
 	if (!spec->virtual_machine_name || !*spec->virtual_machine_name)
-		complain(problems, "spec.virtualMachineName is empty; name the virtual machine at the source");
+		problem_add(problems, "spec.virtualMachineName is empty; name the virtual machine at the source");
 	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name &&
 	    !name_is_dns1123_label(spec->target_virtual_machine_name))
-		complain(
+		problem_add(
 			problems,
 			"spec.targetVirtualMachineName \"%s\" is no DNS-1123 label (lower-case letters, digits and '-', at most 63 characters)",
 			spec->target_virtual_machine_name);
 	if (spec->transfer.mode && *spec->transfer.mode && strcmp(spec->transfer.mode, "Controller"))
-		complain(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
+		problem_add(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
 	if (spec->warm)
-		complain(problems, "spec.warm is not supported by this version; remove it");
+		problem_add(problems, "spec.warm is not supported by this version; remove it");
 }
 
 /* True when the source says that it is ready; else the message tells what it waits for. */
@@ -130,17 +116,17 @@ static int check_source(struct step *s, json_t *problems, struct vm_model **out,
 	if (!model) {
 		if (!about_machine(failed))
 			return error_move(err, move_ptr(failed));
-		complain(problems, "%s", failed->message);
+		problem_add(problems, "%s", failed->message);
 		return 0;
 	}
 	if (!s->import->spec.skip_preflight_checks) {
 		if (source->ops->preflight(source, model, problems, s->r->cancel, err) < 0)
 			return -1;
 		if (model->power == VM_POWER_ON && !s->import->spec.force_power_off && !model->guest_tools)
-			complain(problems,
-				 "%s is running and VMware Tools do not run in it, so its guest cannot be asked to shut down; set "
-				 "spec.forcePowerOff: true, or shut it down yourself",
-				 model->path ? model->path : model->name);
+			problem_add(problems,
+				    "%s is running and VMware Tools do not run in it, so its guest cannot be asked to shut down; set "
+				    "spec.forcePowerOff: true, or shut it down yourself",
+				    model->path ? model->path : model->name);
 	}
 	*out = move_ptr(model);
 	return 0;
@@ -174,7 +160,7 @@ int step_new(struct step *s, struct error **err)
 		return -1;
 	directory = step_directory(s);
 	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, model, &no_space) < 0)
-		complain(problems, "%s", error_message(no_space));
+		problem_add(problems, "%s", error_message(no_space));
 decide:
 	if (json_array_size(problems)) {
 		text = join(problems);

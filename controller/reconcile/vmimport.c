@@ -181,8 +181,7 @@ static void tell(struct step *s)
 	if (moved || (s->failed && strcmp(old_message, message))) {
 		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", *s->reason ? s->reason : "Importing",
 			     message);
-		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason,
-			  NULL);
+		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason, NULL);
 	}
 }
 

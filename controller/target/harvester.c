@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "api/problem.h"
 #include "api/resources.h"
 #include "target/mapping.h"
 #include "target/target.h"

@@ -1,24 +1,9 @@
 #include "target/mapping.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "api/problem.h"
 #include "base/buffer.h"
-
-void problem_add(json_t *problems, const char *fmt, ...)
-{
-	char *text = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
-	va_end(ap);
-	if (text)
-		json_array_append_new(problems, json_string(text));
-	free(text);
-}
 
 static bool has_network(const struct vm_model *model, const char *network)
 {
