@@ -235,6 +235,16 @@ static int header_list(const struct http_request *q, bool foreign, struct curl_s
 	return 0;
 }
 
+/* curl's own text for it is that it could not; the system knows why. */
+static void say_cause(CURL *easy, char detail[CURL_ERROR_SIZE])
+{
+	char text[128];
+	long cause = 0;
+
+	if (curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &cause) == CURLE_OK && cause)
+		snprintf(detail, CURL_ERROR_SIZE, "%s", strerror_r((int)cause, text, sizeof text));
+}
+
 /* One request and its answer, without following where that points. */
 static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign,
 			 struct error **err)
@@ -267,6 +277,8 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 		return error_move(err, move_ptr(x->error));
 	if (cancel_check(x->request->cancel, err) < 0)
 		return -1;
+	if (code == CURLE_COULDNT_CONNECT)
+		say_cause(easy, detail);
 	return http_explain(url, code, detail, &x->slot->trust, err);
 }
 

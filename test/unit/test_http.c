@@ -423,6 +423,7 @@ static void test_nobody_there(void **state)
 	snprintf(port, sizeof port, ":%u", there.port);
 	there.tls = NULL;
 	expect_failure((struct http_request){ 0 }, &there, "/hello", ERROR_TRANSIENT, "ConnectionFailed", port);
+	expect_failure((struct http_request){ 0 }, &there, "/hello", ERROR_TRANSIENT, "ConnectionFailed", ": Connection refused");
 	struct http_client *client = client_of(NULL);
 	AUTO_ERROR struct error *err = NULL;
 	AUTO_RESPONSE struct http_response r = { 0 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "json/codec.h"
+#include "source/vmware/property.h"
 
 #define LISTED_MAX 12
 
@@ -17,15 +18,18 @@ static int keep(void *arg, const xmlNode *objects)
 {
 	struct inventory *inventory = arg;
 	const xmlNode *obj = xml_child(objects, "obj"), *parent_node = vmware_property(objects, "parent");
-	AUTO_FREE char *ref = xml_text(obj), *type = xml_type(obj), *name = xml_text(vmware_property(objects, "name"));
+	AUTO_FREE char *ref = xml_text(obj), *type = xml_reference_type(obj), *name = xml_text(vmware_property(objects, "name"));
 	AUTO_FREE char *parent = xml_text(parent_node), *folder = xml_text(vmware_property(objects, "vmFolder"));
 	AUTO_FREE char *parent_folder = xml_text(vmware_property(objects, "parentFolder"));
 	AUTO_FREE char *vapp = xml_text(vmware_property(objects, "parentVApp"));
 
 	if (!ref || !type || !name)
 		return 0; /* not readable by this user: as if it were not there */
-	if (!parent && parent_folder)
+	/* A vApp's parent is its resource pool, or the vApp around it; only the folder, where it has one, is in its path. */
+	if (parent_folder) {
+		free(parent);
 		parent = move_ptr(parent_folder);
+	}
 	if (!parent && vapp)
 		parent = move_ptr(vapp);
 	return json_object_set_new(inventory->objects, ref,
@@ -60,11 +64,12 @@ static char *decoded(const char *name)
 	return out;
 }
 
+/* Whether a name or path that vCenter gave is the one that the user wrote, in either form. */
 static bool same_name(const char *have, const char *wanted)
 {
-	AUTO_FREE char *plain = decoded(have);
+	AUTO_FREE char *plain = decoded(have), *wanted_plain = decoded(wanted);
 
-	return !strcmp(have, wanted) || (plain && !strcmp(plain, wanted));
+	return !strcmp(have, wanted) || (plain && wanted_plain && (!strcmp(plain, wanted) || !strcmp(plain, wanted_plain)));
 }
 
 /* "/top/below/name", from what was traversed; prefix stands for what lies above. Owned by the caller. */
@@ -103,7 +108,7 @@ static int list_datacenters(struct vmware_session *s, struct inventory *inventor
 	buffer_add_string(&spec, "<specSet><propSet><type>Datacenter</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>vmFolder</pathSet></propSet>"
 				 "<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
 				 "<objectSet><obj type=\"Folder\">");
-	xml_add_escaped(&spec, vmware_root_folder(s));
+	xml_add_escaped(&spec, vmware_session_content(s)->root_folder);
 	buffer_add_string(&spec, "</obj><skip>true</skip><selectSet xsi:type=\"TraversalSpec\"><name>folders</name><type>Folder</type>"
 				 "<path>childEntity</path><skip>false</skip><selectSet><name>folders</name></selectSet></selectSet>"
 				 "</objectSet></specSet>");
@@ -126,17 +131,21 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 	struct inventory inventory = { objects };
 	CLEANUP(buffer_free) struct buffer all = { 0 }, matching = { 0 };
 	size_t all_count = 0, found = 0;
-	AUTO_FREE char *path = NULL, *folder = NULL;
+	AUTO_FREE char *path = NULL, *folder = NULL, *wanted = strdup(dc ? dc : "");
 	const char *ref;
 	json_t *object;
 
+	for (char *end = wanted ? strchr(wanted, 0) : NULL; end && end > wanted + 1 && end[-1] == '/';)
+		*--end = 0;
 	buffer_init(&all, 16384);
 	buffer_init(&matching, 16384);
 	buffer_add_string(&all, "");
-	if (!dc || !*dc)
+	if (!objects || !wanted)
+		return error_set_errno(err, ENOMEM, "cannot list the datacenters");
+	if (!*wanted)
 		return error_set(err, ERROR_PERMANENT, "DatacenterMissing", "spec.dc is empty; name the datacenter");
 	if (list_datacenters(s, &inventory, cancel, err) < 0)
-		return error_wrap(err, "cannot list the datacenters of %s", vmware_endpoint_host(s));
+		return error_wrap(err, "cannot list the datacenters of %s", vmware_session_host(s));
 	json_object_foreach (objects, ref, object) {
 		AUTO_FREE char *here = NULL;
 
@@ -146,16 +155,18 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 		if (!here)
 			return error_set_errno(err, ENOMEM, "cannot list the datacenters");
 		list_path(&all, &all_count, here);
-		if (strchr(dc, '/') ? strcmp(here + (*dc == '/' ? 0 : 1), dc) != 0 : !same_name(json_path_string(object, "name"), dc))
+		if (!same_name(json_path_string(object, "name"), wanted) && !same_name(here + (*wanted == '/' ? 0 : 1), wanted))
 			continue;
 		list_path(&matching, &found, here);
 		free(path);
 		path = move_ptr(here);
 		free(folder);
 		folder = strdup(json_path_string(object, "vmFolder") ? json_path_string(object, "vmFolder") : "");
+		if (!folder)
+			return error_set_errno(err, ENOMEM, "cannot list the datacenters");
 	}
 	if (!found)
-		return error_set(err, ERROR_PERMANENT, "DatacenterNotFound", "%s has no datacenter %s; correct spec.dc. It has: %s", vmware_endpoint_host(s),
+		return error_set(err, ERROR_PERMANENT, "DatacenterNotFound", "%s has no datacenter %s; correct spec.dc. It has: %s", vmware_session_host(s),
 				 dc, all_count ? all.data : "none that this user may see");
 	if (found > 1)
 		return error_set(err, ERROR_PERMANENT, "DatacenterAmbiguous", "%zu datacenters are named %s; write one of these paths into spec.dc: %s", found, dc,
@@ -173,7 +184,7 @@ static int list_vms(struct vmware_session *s, const char *vm_folder, struct inve
 	buffer_add_string(&spec, "<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
 				 "<pathSet>parentVApp</pathSet></propSet>"
 				 "<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
-				 "<propSet><type>VirtualApp</type><pathSet>name</pathSet><pathSet>parentFolder</pathSet></propSet>"
+				 "<propSet><type>VirtualApp</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>parentFolder</pathSet></propSet>"
 				 "<objectSet><obj type=\"Folder\">");
 	xml_add_escaped(&spec, vm_folder);
 	/* A machine in a vApp has no parent folder: it is reached through the vApp. */
@@ -188,21 +199,23 @@ static int list_vms(struct vmware_session *s, const char *vm_folder, struct inve
 	return vmware_retrieve(s, spec.data, keep, inventory, cancel, err);
 }
 
-/* Whether a machine at this path is in the folder that the user named: relative to the datacenter's vm folder, or absolute. */
-static bool in_folder(const char *path, const char *name, const char *dc_path, const char *folder)
+/* Whether a machine at this path is the one named: in that folder, or (no folder) anywhere. The folder is relative to the datacenter's
+ * vm folder, with or without a slash before it, or absolute. */
+static bool is_named(const char *path, const char *have, const char *dc_path, const struct source_vm_name *name)
 {
-	AUTO_FREE char *wanted = NULL;
-	size_t len = strlen(folder ? folder : ""), dir = strlen(path) - strlen(name) - 1;
+	const char *folder = name->folder ? name->folder : "", *relative = folder + strspn(folder, "/");
+	int len = (int)strlen(relative);
+	AUTO_FREE char *below = NULL, *absolute = NULL;
 
-	if (!len)
+	if (!len && same_name(have, name->name))
 		return true;
-	while (len && folder[len - 1] == '/')
+	while (len && relative[len - 1] == '/')
 		len--;
-	if (*folder == '/' ? asprintf(&wanted, "%.*s", (int)len, folder) < 0 : asprintf(&wanted, "%s/vm/%.*s", dc_path, (int)len, folder) < 0) {
-		wanted = NULL;
-		return false;
-	}
-	return strlen(wanted) == dir && !strncmp(path, wanted, dir);
+	if (asprintf(&below, "%s/vm/%.*s%s%s", dc_path, len, relative, len ? "/" : "", name->name) < 0)
+		below = NULL;
+	if (asprintf(&absolute, "/%.*s/%s", len, relative, name->name) < 0)
+		absolute = NULL;
+	return below && absolute && (same_name(path, below) || (*folder == '/' && same_name(path, absolute)));
 }
 
 /* "vm-123", the managed object id, in place of a name. */
@@ -213,52 +226,92 @@ static bool is_reference(const char *name)
 	return *digits && strspn(digits, "0123456789") == strlen(digits);
 }
 
-int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name, char **ref_out,
-		   char **path_out, struct cancel *cancel, struct error **err)
+/* The machines that the user may mean; several when the name is not enough. */
+struct candidates {
+	char *ref, *path; /* of the last one */
+	size_t count;
+	struct buffer paths;
+};
+
+static void candidates_free(struct candidates *c)
 {
-	AUTO_JSON json_t *objects = json_object();
-	struct inventory inventory = { objects };
-	CLEANUP(buffer_free) struct buffer matching = { 0 };
-	AUTO_FREE char *path = NULL, *found_ref = NULL;
-	size_t found = 0;
+	free(c->ref);
+	free(c->path);
+	buffer_free(&c->paths);
+}
+
+enum manner { BY_PLACE, BY_NAME, BY_REFERENCE };
+
+static bool matches(enum manner how, const char *ref, const char *have, const char *path, const char *dc_path, const struct source_vm_name *name)
+{
+	AUTO_FREE char *direct = NULL;
+
+	switch (how) {
+	case BY_PLACE: /* directly in the vm folder */
+		if (asprintf(&direct, "%s/vm/%s", dc_path, have) < 0)
+			direct = NULL;
+		return direct && !(name->folder && *name->folder) && !strcmp(path, direct) && same_name(have, name->name);
+	case BY_NAME:
+		return is_named(path, have, dc_path, name);
+	case BY_REFERENCE:
+		return is_reference(name->name) && !strcmp(ref, name->name);
+	}
+	return false;
+}
+
+static int collect(const struct inventory *inventory, enum manner how, const char *dc_path, const struct source_vm_name *name, struct candidates *out)
+{
 	const char *ref;
 	json_t *object;
 
-	buffer_init(&matching, 16384);
+	json_object_foreach (inventory->objects, ref, object) {
+		AUTO_FREE char *path = NULL;
+
+		if (strcmp(json_path_string(object, "type"), "VirtualMachine"))
+			continue;
+		path = path_of(inventory, ref, dc_path);
+		if (!path)
+			return -1;
+		if (!matches(how, ref, json_path_string(object, "name"), path, dc_path, name))
+			continue;
+		list_path(&out->paths, &out->count, path);
+		free(out->path);
+		out->path = move_ptr(path);
+		free(out->ref);
+		out->ref = strdup(ref);
+		if (!out->ref)
+			return -1;
+	}
+	return 0;
+}
+
+int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name, char **ref_out,
+		   char **path_out, struct cancel *cancel, struct error **err)
+{
+	static const enum manner manners[] = { BY_PLACE, BY_NAME, BY_REFERENCE };
+	AUTO_JSON json_t *objects = json_object();
+	struct inventory inventory = { objects };
+	CLEANUP(candidates_free) struct candidates found = { 0 };
+
+	buffer_init(&found.paths, 16384);
+	if (!objects)
+		return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
 	if (list_vms(s, vm_folder, &inventory, cancel, err) < 0)
 		return error_wrap(err, "cannot list the virtual machines of %s", dc_path);
-	for (int by_reference = 0; by_reference < 2 && !found; by_reference++) {
-		json_object_foreach (objects, ref, object) {
-			const char *have = json_path_string(object, "name");
-			AUTO_FREE char *here = NULL;
-
-			if (strcmp(json_path_string(object, "type"), "VirtualMachine"))
-				continue;
-			if (by_reference ? !is_reference(name->name) || strcmp(ref, name->name) : !same_name(have, name->name))
-				continue;
-			here = path_of(&inventory, ref, dc_path);
-			if (!here)
-				return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
-			if (!by_reference && !in_folder(here, have, dc_path, name->folder))
-				continue;
-			list_path(&matching, &found, here);
-			free(path);
-			path = move_ptr(here);
-			free(found_ref);
-			found_ref = strdup(ref);
-		}
-	}
-	if (!found && name->folder && *name->folder)
+	for (size_t i = 0; i < sizeof manners / sizeof *manners && !found.count; i++)
+		if (collect(&inventory, manners[i], dc_path, name, &found) < 0)
+			return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
+	if (!found.count && name->folder && *name->folder)
 		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
 				 "there is no virtual machine %s in the folder %s of %s; correct spec.virtualMachineName or spec.folder", name->name, name->folder,
 				 dc_path);
-	if (!found)
+	if (!found.count)
 		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound", "there is no virtual machine %s in %s; correct spec.virtualMachineName",
 				 name->name, dc_path);
-	if (found > 1)
+	if (found.count > 1)
 		return error_set(err, ERROR_PERMANENT, "VirtualMachineAmbiguous", "%zu virtual machines are named %s; set spec.folder to the one meant of: %s",
-				 found, name->name, matching.data);
-	*ref_out = move_ptr(found_ref);
-	*path_out = move_ptr(path);
+				 found.count, name->name, found.paths.data ? found.paths.data : "");
+	*ref_out = move_ptr(found.ref);
+	*path_out = move_ptr(found.path);
 	return 0;
 }

@@ -4,14 +4,20 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+#include <strings.h>
 
 #include "base/clock.h"
+#include "source/vmware/device_url.h"
+#include "source/vmware/property.h"
 
+#define ACQUIRE_MS 30000      /* ExportVm itself, which is not cancelled */
 #define READY_MS 300000       /* how long a lease may take to be ready */
 #define POLL_MS 150
 #define STALL_MS 120000       /* a stream that gives no byte for so long is broken off */
+#define END_MS 10000          /* for each call that ends a lease */
+#define END_TRIES 3
 #define KEEPALIVE_MAX_S 30
+#define SHA1_TEXT_MAX 60      /* 40 digits and 19 colons */
 
 struct lease {
 	struct source_export export;
@@ -22,13 +28,12 @@ struct lease {
 	struct source_disk *disks;
 	char **urls, **thumbprints;
 	size_t count;
-	unsigned keepalive_s;
+	unsigned keepalive_ms;
 
-	pthread_mutex_t lock; /* guards percent and ending */
-	pthread_cond_t woken;
-	unsigned percent;
-	bool ending, beating;
+	struct cancel *ending; /* wakes the heart, and ends its call */
 	pthread_t heart;
+	bool beating;
+	_Atomic unsigned percent;
 };
 
 static struct lease *self(struct source_export *e)
@@ -41,34 +46,25 @@ static struct vmware_ref lease_ref(const struct lease *l)
 	return (struct vmware_ref){ "HttpNfcLease", l->ref };
 }
 
-/* Tells the lease that we live: without, it ends after its time limit. */
+static int tell_progress(struct lease *l, unsigned percent, struct cancel *cancel, struct error **err)
+{
+	char argument[64];
+	xmlNode *result;
+	AUTO_XML xmlDoc *doc = NULL;
+
+	snprintf(argument, sizeof argument, "<percent>%u</percent>", percent);
+	doc = vmware_call_within(l->session, END_MS, "HttpNfcLeaseProgress", lease_ref(l), argument, &result, cancel, err);
+	return doc ? 0 : -1;
+}
+
+/* Tells the lease that we live. A failure shows in the streams, which know better what to say; a short one does not matter, as there are
+ * two more before the lease ends. */
 static void *beat(void *arg)
 {
 	struct lease *l = arg;
 
-	pthread_mutex_lock(&l->lock);
-	while (!l->ending) {
-		struct timespec until;
-		char argument[64];
-
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += l->keepalive_s;
-		while (!l->ending && pthread_cond_timedwait(&l->woken, &l->lock, &until) != ETIMEDOUT)
-			;
-		if (l->ending)
-			break;
-		snprintf(argument, sizeof argument, "<percent>%u</percent>", l->percent);
-		pthread_mutex_unlock(&l->lock);
-		{
-			xmlNode *result;
-			/* A failure shows in the streams, which know better what to say. */
-			AUTO_XML xmlDoc *doc = vmware_call(l->session, "HttpNfcLeaseProgress", lease_ref(l), argument, &result, NULL, NULL);
-
-			(void)doc;
-		}
-		pthread_mutex_lock(&l->lock);
-	}
-	pthread_mutex_unlock(&l->lock);
+	while (!cancel_wait(l->ending, l->keepalive_ms))
+		tell_progress(l, l->percent, l->ending, NULL);
 	return NULL;
 }
 
@@ -86,10 +82,7 @@ static void stop_heart(struct lease *l)
 {
 	if (!l->beating)
 		return;
-	pthread_mutex_lock(&l->lock);
-	l->ending = true;
-	pthread_cond_signal(&l->woken);
-	pthread_mutex_unlock(&l->lock);
+	cancel_request(l->ending);
 	pthread_join(l->heart, NULL);
 	l->beating = false;
 }
@@ -110,94 +103,52 @@ static void lease_free(struct lease *l)
 	free(l->ref);
 	free(l->ledger_id);
 	free(l->vm);
-	pthread_cond_destroy(&l->woken);
-	pthread_mutex_destroy(&l->lock);
+	cancel_free(l->ending);
 	free(l);
-}
-
-/* "https://" followed by a star stands for the host we talk to. */
-static char *real_url(const char *url, const char *host)
-{
-	const char *star = strstr(url, "://*");
-	char *out = NULL;
-
-	if (!star)
-		return strdup(url);
-	/* The port, if any, is in what follows the star. */
-	size_t len = star[4] == ':' ? strcspn(host, ":") : strlen(host);
-	return asprintf(&out, "%.*s://%.*s%s", (int)(star - url), url, (int)len, host, star + 4) < 0 ? NULL : out;
-}
-
-/* The part of a disk's id that a lease's keys end with: "ParaVirtualSCSIController0:0". */
-static const char *place_of(const struct vm_disk *disk)
-{
-	const char *space = disk->id ? strchr(disk->id, ' ') : NULL;
-
-	return space ? space + 1 : "";
-}
-
-static bool names_disk(const xmlNode *url, const struct vm_disk *disk)
-{
-	AUTO_FREE char *key = xml_path_text(url, "key");
-	const char *slash = key ? strrchr(key, '/') : NULL, *place = place_of(disk);
-
-	return *place && key && !strcmp(slash ? slash + 1 : key, place);
-}
-
-/* The n-th disk of the lease in its own order. */
-static const xmlNode *nth_disk(const xmlNode *info, size_t n)
-{
-	for (const xmlNode *u = xml_child(info, "deviceUrl"); u; u = xml_next(u, "deviceUrl"))
-		if (xml_path_is(u, "disk", "true") && n-- == 0)
-			return u;
-	return NULL;
-}
-
-static const xmlNode *url_of(const xmlNode *info, const struct vm_model *model, size_t i)
-{
-	bool any = false;
-
-	for (const xmlNode *u = xml_child(info, "deviceUrl"); u; u = xml_next(u, "deviceUrl")) {
-		if (!xml_path_is(u, "disk", "true"))
-			continue;
-		if (names_disk(u, &model->disks[i]))
-			return u;
-		for (size_t k = 0; k < model->disk_count; k++)
-			any = any || names_disk(u, &model->disks[k]);
-	}
-	/* Keys of a form that we do not know: the order has to tell. Never when some of them do tell. */
-	return any ? NULL : nth_disk(info, i);
 }
 
 static int read_info(struct lease *l, const xmlNode *info, const struct vm_model *model, struct error **err)
 {
 	int64_t timeout = xml_path_number(info, "leaseTimeout", 300);
+	AUTO_FREE const xmlNode **nodes = calloc(model->disk_count + 1, sizeof *nodes);
 
-	l->keepalive_s = timeout / 3 < KEEPALIVE_MAX_S ? (timeout / 3 < 1 ? 1 : (unsigned)(timeout / 3)) : KEEPALIVE_MAX_S;
+	l->keepalive_ms = timeout / 3 < KEEPALIVE_MAX_S ? (timeout < 1 ? 1 : (unsigned)timeout) * 1000 / 3 : KEEPALIVE_MAX_S * 1000;
 	l->disks = calloc(model->disk_count + 1, sizeof *l->disks);
 	l->urls = calloc(model->disk_count + 1, sizeof *l->urls);
 	l->thumbprints = calloc(model->disk_count + 1, sizeof *l->thumbprints);
-	if (!l->disks || !l->urls || !l->thumbprints)
+	if (!nodes || !l->disks || !l->urls || !l->thumbprints)
 		return error_set_errno(err, ENOMEM, "cannot read the export lease");
+	if (device_urls_match(info, model, nodes, err) < 0)
+		return -1;
 	for (size_t i = 0; i < model->disk_count; i++) {
-		const struct vm_disk *disk = &model->disks[i];
-		const xmlNode *device = url_of(info, model, i);
-		AUTO_FREE char *url = xml_path_text(device, "url");
+		AUTO_FREE char *url = xml_path_text(nodes[i], "url");
+		int64_t size = xml_path_number(nodes[i], "fileSize", 0);
 
-		if (!url)
-			return error_set(err, ERROR_PERMANENT, "DiskNotExported", "the export of %s does not offer %s (%s)", model->name,
-					 disk->label ? disk->label : "a disk", place_of(disk));
-		l->urls[i] = real_url(url, vmware_endpoint_host(l->session));
-		l->thumbprints[i] = xml_path_text(device, "sslThumbprint");
-		l->disks[i] = (struct source_disk){ .id = strdup(disk->id),
+		l->urls[i] = url ? device_url_resolve(url, vmware_session_host(l->session)) : NULL;
+		l->thumbprints[i] = xml_path_text(nodes[i], "sslThumbprint");
+		l->disks[i] = (struct source_disk){ .id = strdup(model->disks[i].id),
 						    .format = "vmdk-stream",
-						    .capacity = disk->capacity,
-						    .stream_size = (uint64_t)xml_path_number(device, "fileSize", 0) };
+						    .capacity = model->disks[i].capacity,
+						    .stream_size = size > 0 ? (uint64_t)size : 0 };
 		l->count++;
+		if (!l->urls[i] || !l->disks[i].id)
+			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the export of %s has no URL for a disk", model->name);
 	}
 	l->export.disks = l->disks;
 	l->export.disk_count = l->count;
 	return 0;
+}
+
+static int state_error(const xmlNode *fault, const struct vm_model *model, struct error **err)
+{
+	AUTO_FREE char *text = xml_path_text(fault, "localizedMessage"), *type = xml_type(xml_child(fault, "fault"));
+
+	if (text)
+		soap_shorten(text, 600);
+	/* It is there now, and what it was refused for may be its files' locks: only what cannot change is permanent. */
+	return error_set(err, type && !strcmp(type, "NotSupported") ? ERROR_PERMANENT : ERROR_TRANSIENT, soap_fault_reason(type, "ExportFailed"),
+			 "the export of %s failed at the source: %s (%s)", model->name, text && *text ? text : "no reason given",
+			 soap_fault_reason(type, "ExportFailed"));
 }
 
 static int wait_ready(struct lease *l, const struct vm_model *model, struct cancel *cancel, struct error **err)
@@ -211,15 +162,11 @@ static int wait_ready(struct lease *l, const struct vm_model *model, struct canc
 		AUTO_FREE char *state = xml_text(vmware_property(o, "state"));
 
 		if (!doc)
-			return -1;
+			return error_wrap(err, "the export lease of %s cannot be read", model->name);
 		if (state && !strcmp(state, "ready"))
 			return read_info(l, vmware_property(o, "info"), model, err);
-		if (state && !strcmp(state, "error")) {
-			AUTO_FREE char *text = xml_path_text(vmware_property(o, "error"), "localizedMessage");
-
-			return error_set(err, ERROR_TRANSIENT, "ExportFailed", "the export of %s failed at the source: %s", model->name,
-					 text && *text ? text : "no reason given");
-		}
+		if (state && !strcmp(state, "error"))
+			return state_error(vmware_property(o, "error"), model, err);
 		if (clock_monotonic_ms() - begun > READY_MS)
 			return error_set(err, ERROR_TRANSIENT, "ExportTimedOut", "the export of %s was not ready after %d s", model->name, READY_MS / 1000);
 		if (cancel_wait(cancel, POLL_MS))
@@ -231,14 +178,17 @@ static int acquire(struct lease *l, const struct vm_model *model, struct cancel 
 {
 	AUTO_ERROR struct error *failed = NULL;
 	xmlNode *result = NULL;
-	AUTO_XML xmlDoc *doc =
-		vmware_call(l->session, "ExportVm", (struct vmware_ref){ "VirtualMachine", model->source_id }, "", &result, cancel, &failed);
+	AUTO_XML xmlDoc *doc = NULL;
 
+	if (cancel_check(cancel, err) < 0)
+		return -1;
+	/* Not cancelled: a lease whose name never came back would hold the machine until its time limit. */
+	doc = vmware_call_within(l->session, ACQUIRE_MS, "ExportVm", (struct vmware_ref){ "VirtualMachine", model->source_id }, "", &result, NULL, &failed);
 	if (!doc && !strcmp(failed->reason, "TaskInProgress"))
 		return error_set(err, ERROR_TRANSIENT, "ExportBusy",
-				 "another task holds %s at the source, perhaps an export that was left behind; it ends by itself when its lease times out "
-				 "(5 minutes by default)",
-				 model->name);
+				 "another task holds %s at the source, perhaps an export that was left behind; that ends by itself when its lease times out, "
+				 "after 5 minutes by default (%s)",
+				 model->name, failed->message);
 	if (!doc && !strcmp(failed->reason, "InvalidPowerState"))
 		return error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "%s is not off any more: %s", model->name, failed->message);
 	if (!doc) {
@@ -249,93 +199,134 @@ static int acquire(struct lease *l, const struct vm_model *model, struct cancel 
 	return l->ref ? 0 : error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "ExportVm returned no lease");
 }
 
-/* The lease dies with its session: so the session's key is what is needed to end it, and that is known before there is a lease. */
+/* The session's key is what is needed to end a lease of a process that is no more, and it is known before there is a lease. */
 static int record(struct lease *l, const struct vm_model *model, struct error **err)
 {
 	AUTO_FREE char *key = vmware_session_key(l->session);
 
-	if (asprintf(&l->ledger_id, "session[%s]%s", key ? key : "", model->source_id) < 0) {
+	if (!key || asprintf(&l->ledger_id, "session[%s]%s", key, model->source_id) < 0) {
 		l->ledger_id = NULL;
 		return error_set_errno(err, ENOMEM, "cannot record the export");
 	}
-	return l->ledger ? l->ledger(l->ledger_arg, true, LEASE_LEDGER_KIND, l->ledger_id, err) : 0;
+	if (!l->ledger || l->ledger(l->ledger_arg, true, LEASE_LEDGER_KIND, l->ledger_id, err) == 0)
+		return 0;
+	free(move_ptr(l->ledger_id)); /* not written: there is nothing to take back */
+	return -1;
 }
 
 struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model, source_ledger ledger,
 				  void *ledger_arg, struct cancel *cancel, struct error **err)
 {
 	struct lease *l = calloc(1, sizeof *l);
-	pthread_condattr_t attr;
 
 	if (!l) {
 		error_set_errno(err, ENOMEM, "cannot export %s", model->name);
 		return NULL;
 	}
 	*l = (struct lease){ .export.ops = ops, .session = session, .ledger = ledger, .ledger_arg = ledger_arg };
-	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->woken, &attr);
-	pthread_condattr_destroy(&attr);
 	l->vm = strdup(model->name);
-	if (record(l, model, err) < 0) {
-		lease_free(l);
-		return NULL;
-	}
-	if (acquire(l, model, cancel, err) < 0 || wait_ready(l, model, cancel, err) < 0 || start_heart(l, err) < 0) {
-		lease_end(&l->export, false, NULL);
-		return NULL;
-	}
-	return &l->export;
+	l->ending = cancel_new(NULL);
+	if (!l->vm || !l->ending)
+		error_set_errno(err, ENOMEM, "cannot export %s", model->name);
+	else if (record(l, model, err) == 0 && acquire(l, model, cancel, err) == 0 && wait_ready(l, model, cancel, err) == 0 && start_heart(l, err) == 0)
+		return &l->export;
+	lease_end(&l->export, false, NULL);
+	return NULL;
 }
 
 int lease_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
 {
 	struct lease *l = self(e);
-	struct http_trust trust = { .pin_sha1 = l->thumbprints[i] && *l->thumbprints[i] ? l->thumbprints[i] : NULL };
-	/* A client of its own for each stream: another host, another certificate. */
-	struct http_client *http = http_client_new(&trust, err);
+	const char *pin = l->thumbprints[i] && *l->thumbprints[i] ? l->thumbprints[i] : NULL;
+	struct http_trust trust = { .pin_sha1 = pin && strlen(pin) <= SHA1_TEXT_MAX ? pin : NULL, .pin_sha256 = pin && strlen(pin) > SHA1_TEXT_MAX ? pin : NULL };
+	/* The disks' host has another certificate, which the lease names; where it does not, the endpoint itself serves them. */
+	struct http_client *own = pin ? http_client_new(&trust, err) : NULL;
 	struct http_request request = { .url = l->urls[i], .stall_timeout_ms = STALL_MS, .sink = sink, .sink_arg = arg, .cancel = cancel };
 	AUTO_RESPONSE struct http_response response = { 0 };
+	AUTO_ERROR struct error *failed = NULL;
 	int result;
 
-	if (!http)
-		return -1;
-	result = http_fetch(http, &request, &response, err);
-	http_client_free(http);
-	if (result < 0 && err && *err && (*err)->class == ERROR_NOT_FOUND)
-		(*err)->class = ERROR_TRANSIENT; /* a lease that has ended answers so: a new one will serve */
-	return result < 0 ? error_wrap(err, "cannot read the disk from the host") : 0;
+	if (pin && !own)
+		return error_wrap(err, "the export lease of %s names a wrong thumbprint", l->vm);
+	result = http_fetch(own ? own : vmware_session_http(l->session), &request, &response, &failed);
+	http_client_free(own);
+	if (result == 0)
+		return 0;
+	if (failed->class == ERROR_NOT_FOUND)
+		failed->class = ERROR_TRANSIENT; /* a lease that has ended answers so: a new one will serve */
+	if (!strcmp(failed->reason, "HTTPStatus") || !strcmp(failed->reason, "TLSFailed") || !strcmp(failed->reason, "ConnectionFailed"))
+		error_wrap(&failed, "cannot read a disk of %s from the host", l->vm);
+	return error_move(err, move_ptr(failed));
 }
 
 void lease_progress(struct source_export *e, unsigned percent)
 {
-	struct lease *l = self(e);
+	self(e)->percent = percent > 100 ? 100 : percent;
+}
 
-	LOCK_GUARD(&l->lock);
-	l->percent = percent > 100 ? 100 : percent;
+/* A lease that is not there, or not open any more. */
+static bool is_over(const struct error *e)
+{
+	return e->class == ERROR_NOT_FOUND || !strcmp(e->reason, "InvalidState") || !strcmp(e->reason, "Timedout");
+}
+
+static int end_at_source(struct lease *l, bool ok, struct error **err)
+{
+	const char *method = ok ? "HttpNfcLeaseComplete" : "HttpNfcLeaseAbort";
+
+	if (ok)
+		tell_progress(l, 100, NULL, NULL); /* shown beside the task, and what else would come last */
+	for (unsigned attempt = 1;; attempt++) {
+		AUTO_ERROR struct error *failed = NULL;
+		xmlNode *result;
+		AUTO_XML xmlDoc *doc = vmware_call_within(l->session, END_MS, method, lease_ref(l), "", &result, NULL, &failed);
+
+		if (doc || (!ok && is_over(failed)))
+			return 0;
+		if (failed->class == ERROR_TRANSIENT && !is_over(failed) && attempt < END_TRIES) {
+			cancel_wait(NULL, 500);
+			continue;
+		}
+		error_wrap(&failed, "cannot end the export of %s", l->vm);
+		return error_move(err, move_ptr(failed));
+	}
 }
 
 int lease_end(struct source_export *e, bool ok, struct error **err)
 {
 	struct lease *l = self(e);
-	int result = 0;
+	int result;
 
 	stop_heart(l);
-	if (l->ref) {
-		xmlNode *node;
-		AUTO_XML xmlDoc *doc = NULL;
-
-		if (ok) /* vCenter wants to hear of the whole before it completes */
-			xmlFreeDoc(vmware_call(l->session, "HttpNfcLeaseProgress", lease_ref(l), "<percent>100</percent>", &node, NULL, NULL));
-		doc = vmware_call(l->session, ok ? "HttpNfcLeaseComplete" : "HttpNfcLeaseAbort", lease_ref(l), "", &node, NULL, err);
-		if (!doc)
-			result = error_wrap(err, "cannot end the export of %s", l->vm);
-	}
+	result = l->ref ? end_at_source(l, ok, err) : 0;
 	if (l->ledger && l->ledger_id)
 		l->ledger(l->ledger_arg, false, LEASE_LEDGER_KIND, l->ledger_id, NULL);
 	lease_free(l);
 	return result;
+}
+
+/* Whether a task that exports the machine is to be seen. What cannot be read is not there. */
+static bool is_exported(struct vmware_session *s, const char *vm, struct cancel *cancel)
+{
+	static const char *const vm_paths[] = { "recentTask", NULL }, *const task_paths[] = { "info.descriptionId", "info.name", "info.state", NULL };
+	xmlNode *o = NULL;
+	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", vm }, vm_paths, &o, cancel, NULL);
+
+	for (const xmlNode *t = xml_first(vmware_property(doc ? o : NULL, "recentTask")); t; t = xml_next(t, NULL)) {
+		AUTO_FREE char *ref = xml_text(t), *description = NULL, *name = NULL, *state = NULL;
+		xmlNode *task = NULL;
+		AUTO_XML xmlDoc *read = vmware_properties(s, (struct vmware_ref){ "Task", ref ? ref : "" }, task_paths, &task, cancel, NULL);
+
+		if (!read)
+			continue;
+		description = xml_text(vmware_property(task, "info.descriptionId"));
+		name = xml_text(vmware_property(task, "info.name"));
+		state = xml_text(vmware_property(task, "info.state"));
+		if (state && (!strcmp(state, "running") || !strcmp(state, "queued")) &&
+		    ((description && strcasestr(description, "export")) || (name && strcasestr(name, "export"))))
+			return true;
+	}
+	return false;
 }
 
 int lease_cleanup(struct vmware_session *session, const char *id, struct cancel *cancel, struct error **err)
@@ -343,24 +334,30 @@ int lease_cleanup(struct vmware_session *session, const char *id, struct cancel 
 	const char *end = strchr(id, ']');
 	AUTO_FREE char *own = vmware_session_key(session), *key = NULL;
 	AUTO_ERROR struct error *failed = NULL;
-	CLEANUP(buffer_free) struct buffer arguments = { 0 };
+	CLEANUP(buffer_free) struct buffer arguments;
 	xmlNode *result;
 	AUTO_XML xmlDoc *doc = NULL;
+	struct vmware_ref manager = { "SessionManager", vmware_session_content(session)->session_manager };
 
+	buffer_init(&arguments, 4096);
 	if (strncmp(id, "session[", 8) || !end)
 		return 0; /* not a form that we ever wrote */
 	key = strndup(id + 8, (size_t)(end - id - 8));
 	/* Our own session lives, and so did its process: it has ended its lease itself. */
 	if (!key || !*key || (own && !strcmp(own, key)))
 		return 0;
-	buffer_init(&arguments, 4096);
 	xml_add(&arguments, "sessionId", key);
-	doc = vmware_call(session, "TerminateSession", (struct vmware_ref){ "SessionManager", vmware_session_manager(session) }, arguments.data, &result,
-			  cancel, &failed);
+	if (arguments.failed)
+		return 0; /* so long is no key */
+	doc = vmware_call(session, "TerminateSession", manager, arguments.data, &result, cancel, &failed);
 	if (doc || failed->class == ERROR_NOT_FOUND)
 		return 0;
-	/* Without the right to end sessions the lease ends by its time limit; the export is tried until then. */
-	if (!strcmp(failed->reason, "NoPermission"))
+	if (strcmp(failed->reason, "NoPermission"))
+		return error_move(err, move_ptr(failed));
+	if (!is_exported(session, end + 1, cancel))
 		return 0;
-	return error_move(err, move_ptr(failed));
+	return error_set(err, ERROR_TRANSIENT, "ExportBusy",
+			 "the export of %s that an earlier process began is still open, and this user lacks the privilege Sessions.TerminateSession to end it; "
+			 "it ends by itself when its lease times out, after 5 minutes by default",
+			 end + 1);
 }

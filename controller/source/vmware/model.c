@@ -1,12 +1,15 @@
 #include "source/vmware/model.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "json/codec.h"
+#include "source/vmware/property.h"
 
-#define DEVICES_MAX 1024
+#define DEVICES_MAX 1024 /* a machine has at most some 300 */
+#define MEMORY_MAX_MB (INT64_C(1) << 30)
 
 static const struct {
 	const char *type;
@@ -22,6 +25,13 @@ static const struct {
 	{ "VirtualNVMEController", VM_BUS_NVME },
 	{ "VirtualUSBController", VM_BUS_USB },
 	{ "VirtualUSBXHCIController", VM_BUS_USB },
+};
+
+/* A disk with what orders it. */
+struct placed_disk {
+	struct vm_disk disk;
+	int64_t key, bus_number, unit;
+	unsigned family; /* by the first device of the kind */
 };
 
 static const struct {
@@ -65,21 +75,50 @@ static const xmlNode *device_of(const xmlNode *list, int64_t key)
 	return NULL;
 }
 
-static int add_disk(struct vm_model *m, const xmlNode *list, const xmlNode *device)
+/* Bytes that the files of a disk take, over all its snapshots: 0 when the source does not say. */
+static uint64_t allocated_of(const xmlNode *layout, int64_t key)
 {
-	struct vm_disk *disk = &m->disks[m->disk_count];
+	uint64_t sum = 0;
+
+	for (const xmlNode *d = xml_child(layout, "disk"); d; d = xml_next(d, "disk")) {
+		if (xml_path_number(d, "key", -1) != key)
+			continue;
+		for (const xmlNode *link = xml_child(d, "chain"); link; link = xml_next(link, "chain")) {
+			for (const xmlNode *k = xml_child(link, "fileKey"); k; k = xml_next(k, "fileKey")) {
+				int64_t file_key = xml_number(k, -1);
+
+				for (const xmlNode *f = xml_child(layout, "file"); f; f = xml_next(f, "file")) {
+					int64_t size = xml_path_number(f, "size", 0);
+
+					if (xml_path_number(f, "key", -2) == file_key && xml_path_is(f, "type", "diskExtent") && size > 0 &&
+					    __builtin_add_overflow(sum, (uint64_t)size, &sum))
+						return 0;
+				}
+			}
+		}
+	}
+	return sum;
+}
+
+static int read_disk(struct placed_disk *out, const xmlNode *list, const xmlNode *device, const xmlNode *layout)
+{
 	const xmlNode *controller = device_of(list, xml_path_number(device, "controllerKey", -1));
 	AUTO_FREE char *type = xml_type(controller);
 	int64_t bytes = xml_path_number(device, "capacityInBytes", 0), kib = xml_path_number(device, "capacityInKB", 0);
+	struct placed_disk p = { .key = xml_path_number(device, "key", 0),
+				 .bus_number = xml_path_number(controller, "busNumber", 0),
+				 .unit = xml_path_number(device, "unitNumber", 0) };
 
 	if (bytes <= 0 && (kib <= 0 || kib > INT64_MAX / 1024))
 		return -1;
-	*disk = (struct vm_disk){ .capacity = (uint64_t)(bytes > 0 ? bytes : kib * 1024), .bus = bus_of(type) };
-	if (asprintf(&disk->id, "%lld %s%lld:%lld", (long long)xml_path_number(device, "key", 0), type ? type : "Controller",
-		     (long long)xml_path_number(controller, "busNumber", 0), (long long)xml_path_number(device, "unitNumber", 0)) < 0)
-		disk->id = NULL;
-	disk->label = xml_path_text(device, "deviceInfo/label");
-	m->disk_count++;
+	p.disk = (struct vm_disk){ .capacity = (uint64_t)(bytes > 0 ? bytes : kib * 1024), .bus = bus_of(type) };
+	p.disk.allocated = allocated_of(layout, p.key);
+	if (p.disk.allocated > p.disk.capacity)
+		p.disk.allocated = p.disk.capacity;
+	p.disk.label = xml_path_text(device, "deviceInfo/label");
+	if (asprintf(&p.disk.id, "%lld %s%lld:%lld", (long long)p.key, type ? type : "Controller", (long long)p.bus_number, (long long)p.unit) < 0)
+		p.disk.id = NULL;
+	*out = p;
 	return 0;
 }
 
@@ -137,7 +176,7 @@ static json_t *network_names(struct vmware_session *s, const xmlNode *objects, s
 				 "<propSet><type>DistributedVirtualPortgroup</type><pathSet>name</pathSet><pathSet>key</pathSet></propSet>"
 				 "<propSet><type>OpaqueNetwork</type><pathSet>name</pathSet><pathSet>summary</pathSet></propSet>");
 	for (const xmlNode *n = xml_first(vmware_property(objects, "network")); n; n = xml_next(n, NULL)) {
-		AUTO_FREE char *type = xml_type(n), *ref = xml_text(n);
+		AUTO_FREE char *type = xml_reference_type(n), *ref = xml_text(n);
 
 		if (!type || !ref || (strcmp(type, "DistributedVirtualPortgroup") && strcmp(type, "OpaqueNetwork")))
 			continue;
@@ -154,8 +193,25 @@ static json_t *network_names(struct vmware_session *s, const xmlNode *objects, s
 	return move_ptr(names);
 }
 
-/* The disk that the firmware boots from comes first, the others in the order of the devices. */
-static void order_disks(struct vm_model *m, const xmlNode *boot_options)
+/* SCSI disks before or after SATA ones, as the devices are listed; within a kind by controller and unit, as a firmware looks for them. */
+static int by_place(const void *a, const void *b)
+{
+	const struct placed_disk *x = a, *y = b;
+	const int64_t order[][2] = { { x->family, y->family }, { x->bus_number, y->bus_number }, { x->unit, y->unit }, { x->key, y->key } };
+
+	for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+		if (order[i][0] != order[i][1])
+			return order[i][0] < order[i][1] ? -1 : 1;
+	return 0;
+}
+
+static enum vm_bus family_of(enum vm_bus bus)
+{
+	return bus == VM_BUS_PVSCSI ? VM_BUS_SCSI : bus; /* they share bus numbers */
+}
+
+/* The disk that the boot order names comes first. */
+static void prefer_boot_disk(struct placed_disk *disks, size_t count, const xmlNode *boot_options)
 {
 	for (const xmlNode *o = xml_child(boot_options, "bootOrder"); o; o = xml_next(o, "bootOrder")) {
 		AUTO_FREE char *type = xml_type(o);
@@ -163,52 +219,119 @@ static void order_disks(struct vm_model *m, const xmlNode *boot_options)
 
 		if (!type || strcmp(type, "VirtualMachineBootOptionsBootableDiskDevice"))
 			continue;
-		for (size_t i = 0; i < m->disk_count; i++) {
-			struct vm_disk first = m->disks[i];
+		for (size_t i = 0; i < count; i++) {
+			struct placed_disk first = disks[i];
 
-			if (!first.id || strtoll(first.id, NULL, 10) != key)
+			if (first.key != key)
 				continue;
-			memmove(m->disks + 1, m->disks, i * sizeof *m->disks);
-			m->disks[0] = first;
-			break;
+			memmove(disks + 1, disks, i * sizeof *disks);
+			disks[0] = first;
+			return;
 		}
-		break;
 	}
-	for (size_t i = 0; i < m->disk_count; i++)
-		m->disks[i].boot_order = (unsigned)i + 1;
 }
 
-static int read_devices(struct vm_model *m, const xmlNode *list, const json_t *names, struct error **err)
+static int read_disks(struct vm_model *m, const xmlNode *list, size_t max, const xmlNode *layout, const xmlNode *boot_options, struct error **err)
 {
+	AUTO_FREE struct placed_disk *disks = calloc(max + 1, sizeof *disks);
+	size_t count = 0;
+	bool complete = true;
+
+	m->disks = calloc(max + 1, sizeof *m->disks);
+	if (!disks || !m->disks)
+		return error_set_errno(err, ENOMEM, "cannot keep the disks");
+	for (const xmlNode *d = xml_first(list); d && complete; d = xml_next(d, NULL)) {
+		AUTO_FREE char *type = xml_type(d);
+
+		if (!type || strcmp(type, "VirtualDisk"))
+			continue;
+		complete = read_disk(&disks[count], list, d, layout) == 0;
+		if (!complete)
+			break;
+		disks[count].family = (unsigned)count;
+		for (size_t i = 0; i < count; i++) {
+			if (family_of(disks[i].disk.bus) != family_of(disks[count].disk.bus))
+				continue;
+			disks[count].family = disks[i].family;
+			break;
+		}
+		count++;
+	}
+	qsort(disks, count, sizeof *disks, by_place);
+	prefer_boot_disk(disks, count, boot_options);
+	for (size_t i = 0; i < count; i++) { /* owned by the model from here on */
+		m->disks[i] = disks[i].disk;
+		m->disks[i].boot_order = (unsigned)i + 1;
+		complete = complete && m->disks[i].id;
+	}
+	m->disk_count = count;
+	return complete ? 0 : error_set(err, ERROR_PERMANENT, "InvalidDisk", "a disk of %s has no capacity", m->name);
+}
+
+static int read_devices(struct vm_model *m, const xmlNode *objects, const json_t *names, struct error **err)
+{
+	const xmlNode *list = vmware_property(objects, "config.hardware.device");
 	size_t count = 0;
 
 	for (const xmlNode *d = xml_first(list); d; d = xml_next(d, NULL))
 		count++;
 	if (count > DEVICES_MAX)
 		return error_set(err, ERROR_PERMANENT, "TooManyDevices", "%s has %zu devices", m->name, count);
-	m->disks = calloc(count + 1, sizeof *m->disks);
 	m->nics = calloc(count + 1, sizeof *m->nics);
-	if (!m->disks || !m->nics)
+	if (!m->nics)
 		return error_set_errno(err, ENOMEM, "cannot keep the devices");
 	for (const xmlNode *d = xml_first(list); d; d = xml_next(d, NULL)) {
 		AUTO_FREE char *type = xml_type(d);
 		const char *model = card_model(type);
 
-		if (type && !strcmp(type, "VirtualDisk") && add_disk(m, list, d) < 0)
-			return error_set(err, ERROR_PERMANENT, "InvalidDisk", "a disk of %s has no capacity", m->name);
 		if (model)
 			add_nic(m, d, model, names);
 		if (type && !strcmp(type, "VirtualTPM"))
 			m->tpm = true;
 	}
-	return 0;
+	return read_disks(m, list, count, vmware_property(objects, "layoutEx"), vmware_property(objects, "config.bootOptions"), err);
 }
 
 static int64_t number(const xmlNode *objects, const char *name)
 {
-	AUTO_FREE char *text = xml_text(vmware_property(objects, name));
+	return xml_number(vmware_property(objects, name), 0);
+}
 
-	return text ? strtoll(text, NULL, 10) : 0;
+struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const char *ref, const char *path, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *m = calloc(1, sizeof *m);
+	AUTO_FREE char *firmware = xml_text(vmware_property(o, "config.firmware")), *power = xml_text(vmware_property(o, "runtime.powerState"));
+	AUTO_FREE char *tools = xml_text(vmware_property(o, "guest.toolsRunningStatus"));
+	int64_t cpus = number(o, "config.hardware.numCPU"), cores = number(o, "config.hardware.numCoresPerSocket");
+	int64_t memory = number(o, "config.hardware.memoryMB");
+
+	if (m) {
+		m->source_id = strdup(ref);
+		m->path = strdup(path);
+		m->name = xml_text(vmware_property(o, "name"));
+		m->description = xml_text(vmware_property(o, "config.annotation"));
+		m->guest_os = xml_text(vmware_property(o, "config.guestId"));
+	}
+	if (!m || !m->source_id || !m->path) {
+		error_set_errno(err, ENOMEM, "cannot describe %s", path);
+		return NULL;
+	}
+	if (!m->name || cpus < 1 || cpus > 4096 || memory < 1 || memory > MEMORY_MAX_MB) {
+		error_set(err, ERROR_PERMANENT, "NoConfiguration",
+			  "%s has no readable configuration (%lld CPUs, %lld MB); it may be inaccessible or orphaned, or the user lacks the right to read it", path,
+			  (long long)cpus, (long long)memory);
+		return NULL;
+	}
+	m->vcpus = (unsigned)cpus;
+	m->cores_per_socket = cores < 1 || cores > cpus || cpus % cores ? 1 : (unsigned)cores; /* 0: vSphere decides at power on */
+	m->memory = (uint64_t)memory << 20;
+	m->efi = firmware && !strcmp(firmware, "efi");
+	m->secure_boot = m->efi && xml_path_is(vmware_property(o, "config.bootOptions"), "efiSecureBootEnabled", "true");
+	m->power = vmware_power_of(power);
+	m->guest_tools = tools && !strcmp(tools, "guestToolsRunning");
+	if (read_devices(m, o, networks, err) < 0)
+		return NULL;
+	return move_ptr(m);
 }
 
 struct vm_model *vmware_describe(struct vmware_session *s, const char *ref, const char *path, struct cancel *cancel, struct error **err)
@@ -224,76 +347,66 @@ struct vm_model *vmware_describe(struct vmware_session *s, const char *ref, cons
 					     "config.annotation",
 					     "runtime.powerState",
 					     "guest.toolsRunningStatus",
+					     "layoutEx",
 					     "network",
 					     NULL };
 	xmlNode *o = NULL;
 	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", ref }, paths, &o, cancel, err);
-	AUTO_VM_MODEL struct vm_model *m = doc ? calloc(1, sizeof *m) : NULL;
-	AUTO_JSON json_t *names = m ? network_names(s, o, cancel, err) : NULL;
-	AUTO_FREE char *firmware = NULL, *power = NULL, *tools = NULL;
-	int64_t cpus, cores, memory;
+	AUTO_JSON json_t *names = doc ? network_names(s, o, cancel, err) : NULL;
 
-	if (!names)
-		return NULL;
-	m->source_id = strdup(ref);
-	m->path = strdup(path);
-	m->name = xml_text(vmware_property(o, "name"));
-	m->description = xml_text(vmware_property(o, "config.annotation"));
-	m->guest_os = xml_text(vmware_property(o, "config.guestId"));
-	firmware = xml_text(vmware_property(o, "config.firmware"));
-	power = xml_text(vmware_property(o, "runtime.powerState"));
-	tools = xml_text(vmware_property(o, "guest.toolsRunningStatus"));
-	cpus = number(o, "config.hardware.numCPU");
-	cores = number(o, "config.hardware.numCoresPerSocket");
-	memory = number(o, "config.hardware.memoryMB");
-	if (!m->name || cpus < 1 || cpus > 4096 || memory < 1 || memory > (INT64_C(1) << 30)) {
-		error_set(err, ERROR_PERMANENT, "NoConfiguration",
-			  "%s has no readable configuration (%lld CPUs, %lld MB); it may be inaccessible or orphaned, or the user lacks the right to read it", path,
-			  (long long)cpus, (long long)memory);
-		return NULL;
-	}
-	m->vcpus = (unsigned)cpus;
-	m->cores_per_socket = cores < 1 || cores > cpus ? 1 : (unsigned)cores;
-	m->memory = (uint64_t)memory << 20;
-	m->efi = firmware && !strcmp(firmware, "efi");
-	m->secure_boot = m->efi && xml_path_is(vmware_property(o, "config.bootOptions"), "efiSecureBootEnabled", "true");
-	m->power = vmware_power_of(power);
-	m->guest_tools = tools && !strcmp(tools, "guestToolsRunning");
-	if (read_devices(m, vmware_property(o, "config.hardware.device"), names, err) < 0)
-		return NULL;
-	order_disks(m, vmware_property(o, "config.bootOptions"));
-	return move_ptr(m);
+	return names ? vmware_model_of(o, names, ref, path, err) : NULL;
 }
 
-static void complain(json_t *problems, const char *path, const char *label, const char *what)
+__attribute__((format(printf, 2, 3))) static void complain(json_t *problems, const char *fmt, ...)
 {
 	char *text = NULL;
+	va_list ap;
 
-	if (asprintf(&text, "%s of %s %s", label ? label : "a disk", path, what) >= 0)
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
 		json_array_append_new(problems, json_string(text));
 	free(text);
 }
 
-int vmware_check_devices(struct vmware_session *s, const char *ref, json_t *problems, struct cancel *cancel, struct error **err)
+void vmware_check_of(const xmlNode *o, const struct vm_model *model, json_t *problems)
 {
-	static const char *const paths[] = { "name", "config.hardware.device", "config.keyId", NULL };
-	xmlNode *o = NULL;
-	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", ref }, paths, &o, cancel, err);
-	AUTO_FREE char *name = xml_text(vmware_property(o, "name"));
+	AUTO_FREE char *connection = xml_text(vmware_property(o, "runtime.connectionState"));
+	const char *path = model->path;
 
-	if (!doc)
-		return -1;
+	if (connection && strcmp(connection, "connected"))
+		complain(problems, "%s is %s at the source: its host or its files cannot be reached", path, connection);
+	if (!model->disk_count)
+		complain(problems, "%s has no disks to import", path);
+	if (model->power == VM_POWER_SUSPENDED)
+		complain(problems, "%s is suspended, and what its memory holds would be lost; resume it and shut it down, or power it off", path);
 	if (vmware_property(o, "config.keyId"))
-		complain(problems, name, "The configuration", "is encrypted; decrypt the virtual machine first");
+		complain(problems, "The configuration of %s is encrypted; decrypt the virtual machine first", path);
 	for (const xmlNode *d = xml_first(vmware_property(o, "config.hardware.device")); d; d = xml_next(d, NULL)) {
 		AUTO_FREE char *type = xml_type(d), *label = xml_path_text(d, "deviceInfo/label"), *backing = xml_type(xml_child(d, "backing"));
+		const char *name = label ? label : "a disk";
 
 		if (!type || strcmp(type, "VirtualDisk"))
 			continue;
 		if (xml_path_is(d, "backing/sharing", "sharingMultiWriter"))
-			complain(problems, name, label, "is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first");
+			complain(problems, "%s of %s is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first", name, path);
 		if (backing && !strcmp(backing, "VirtualDiskRawDiskMappingVer1BackingInfo") && xml_path_is(d, "backing/compatibilityMode", "physicalMode"))
-			complain(problems, name, label, "is a raw device mapping in physical mode, which vSphere does not export; detach it first");
+			complain(problems, "%s of %s is a raw device mapping in physical mode, which vSphere does not export; detach it first", name, path);
+		if (xml_child(xml_child(d, "backing"), "keyId"))
+			complain(problems, "%s of %s is encrypted; decrypt it first", name, path);
 	}
+}
+
+int vmware_check(struct vmware_session *s, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
+{
+	static const char *const paths[] = { "config.hardware.device", "config.keyId", "runtime.connectionState", NULL };
+	xmlNode *o = NULL;
+	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", model->source_id }, paths, &o, cancel, err);
+
+	if (!doc)
+		return -1;
+	vmware_check_of(o, model, problems);
 	return 0;
 }

@@ -4,187 +4,210 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "json/codec.h"
 
 #define CALL_MS 60000
-#define ANSWER_MAX (64u << 20)
-#define TASK_POLL_MS 300
-#define PAGE "1000"
+#define LOGOUT_MS 5000
+#define ANSWER_MAX (16u << 20)
+#define COOKIE "vmware_soap_session="
 
 struct vmware_session {
 	struct http_client *http;
 	char *endpoint, *host, *user, *password;
-	char *property_collector, *session_manager, *root_folder;
-	pthread_mutex_t lock;  /* guards cookie, key and generation */
+	const char *action; /* the SOAPAction header's value */
+	struct vmware_content content;
+	pthread_mutex_t lock;  /* guards cookie, key and logins */
 	char *cookie, *key;
-	unsigned generation;   /* counts logins */
+	unsigned logins;
 	pthread_mutex_t login; /* one login at a time; taken before lock */
 };
 
-/* The class of a fault by its type; what is not listed may pass. */
-static enum error_class class_of_fault(const char *type)
+/* The certificate of the endpoint is not trusted: what the user can do about it. */
+static void advise(struct error **err)
 {
-	static const char *const permanent[] = { "InvalidLogin",     "InvalidPowerState", "ToolsUnavailable", "NoPermission", "InvalidArgument",
-						 "NotSupported",     "InvalidLocale",	  "InvalidProperty",  "MethodNotFound", "RestrictedVersion" };
+	char *message = NULL;
 
-	if (!strcmp(type, "ManagedObjectNotFound") || !strcmp(type, "NotFound"))
-		return ERROR_NOT_FOUND;
-	for (size_t i = 0; i < sizeof permanent / sizeof *permanent; i++)
-		if (!strcmp(type, permanent[i]))
-			return ERROR_PERMANENT;
-	return ERROR_TRANSIENT;
+	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
+		return;
+	if (asprintf(&message, "%s; put the CA's certificate into the Secret's key caCert, or the certificate's fingerprint into its key thumbprint",
+		     (*err)->message) < 0)
+		return;
+	free((*err)->message);
+	(*err)->message = message;
 }
 
-static int fault_error(const char *method, const xmlNode *fault, struct error **err)
+/* The session's cookie in an answer as "name=value", owned, or NULL. */
+static char *cookie_of(const struct http_response *response)
 {
-	const xmlNode *detail = xml_first(xml_child(fault, "detail"));
-	AUTO_FREE char *text = xml_path_text(fault, "faultstring"), *type = xml_type(detail);
-	size_t len;
+	static const char name[] = "Set-Cookie:";
 
-	if (!type && detail) /* <InvalidLoginFault> */
-		type = strdup((const char *)detail->name);
-	len = type ? strlen(type) : 0;
-	if (len > 5 && !strcmp(type + len - 5, "Fault") && strcmp(type, "FileFault") && strcmp(type, "RuntimeFault") && strcmp(type, "SystemFault"))
-		type[len - 5] = 0;
-	return error_set(err, class_of_fault(type ? type : ""), type ? type : "SOAPFault", "%s: %s%s%s%s", method, text && *text ? text : "the server refused",
-			 type ? " (" : "", type ? type : "", type ? ")" : "");
+	for (const char *line = response->headers; line && *line; line = strchr(line, '\n'), line += line != NULL) {
+		const char *value = line + sizeof name - 1;
+
+		if (strncasecmp(line, name, sizeof name - 1))
+			continue;
+		value += strspn(value, " \t");
+		if (!strncmp(value, COOKIE, sizeof COOKIE - 1))
+			return strndup(value, strcspn(value, ";\r\n"));
+	}
+	return NULL;
 }
 
-/* One exchange, as whoever is logged in. */
-static xmlDoc *exchange(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
-			struct cancel *cancel, struct error **err)
+static int status_error(const struct vmware_session *s, const char *method, const struct http_response *r, struct error **err)
 {
-	CLEANUP(buffer_free) struct buffer body = { 0 };
+	bool elsewhere = r->status < 400 || r->status == 404 || r->status == 405;
+
+	return error_set_code(err, r->status < 500 && r->status != 408 && r->status != 429 ? ERROR_PERMANENT : ERROR_TRANSIENT, "HTTPStatus", r->status,
+			      "%s answered %s with HTTP status %d%s", s->endpoint, method, r->status,
+			      elsewhere ? "; spec.endpoint must be the URL of a vSphere SDK, as https://vcenter.example.com/sdk" : "");
+}
+
+static void wipe(struct buffer *b)
+{
+	if (b->data)
+		explicit_bzero(b->data, b->len);
+	buffer_free(b);
+}
+
+/* One exchange. With new_cookie it is one of nobody, and *new_cookie becomes what the server gave; else of whoever is logged in. */
+static xmlDoc *exchange(struct vmware_session *s, unsigned timeout_ms, const char *method, struct vmware_ref self, const char *arguments,
+			xmlNode **result, char **new_cookie, struct cancel *cancel, struct error **err)
+{
+	CLEANUP(wipe) struct buffer body;
 	AUTO_RESPONSE struct http_response response = { 0 };
-	AUTO_FREE char *cookie = NULL, *set_cookie = NULL, *header = NULL;
-	AUTO_XML xmlDoc *doc = NULL;
-	const xmlNode *fault, *soap_body;
+	AUTO_FREE char *action = NULL, *header = NULL;
+	xmlDoc *doc;
 
 	buffer_init(&body, 1 << 20);
-	buffer_add_string(&body, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" "
-				 "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"><soapenv:Body>");
-	buffer_addf(&body, "<%s xmlns=\"urn:vim25\"><_this type=\"%s\">", method, self.type);
-	xml_add_escaped(&body, self.value);
-	buffer_addf(&body, "</_this>%s</%s></soapenv:Body></soapenv:Envelope>", arguments, method);
-	pthread_mutex_lock(&s->lock);
-	cookie = s->cookie ? strdup(s->cookie) : NULL;
-	pthread_mutex_unlock(&s->lock);
-	if (body.failed || asprintf(&header, "Cookie: %s", cookie ? cookie : "") < 0) {
-		error_set_errno(err, ENOMEM, "cannot make the request %s", method);
-		return NULL;
+	if (soap_add_request(&body, method, self, arguments) < 0 || asprintf(&action, "SOAPAction: %s", s->action) < 0) {
+		action = NULL;
+		goto memory;
 	}
-	const char *headers[] = { "Content-Type: text/xml; charset=utf-8", "SOAPAction: \"urn:vim25/6.5\"", cookie ? header : NULL, NULL };
+	if (!new_cookie) {
+		LOCK_GUARD(&s->lock);
+		if (asprintf(&header, "Cookie: %s", s->cookie ? s->cookie : "") < 0) {
+			header = NULL;
+			goto memory;
+		}
+	}
+	const char *headers[] = { "Content-Type: text/xml; charset=utf-8", action, header, NULL };
 	struct http_request request = { .method = "POST",
 					.url = s->endpoint,
 					.headers = headers,
 					.body = body.data,
 					.body_len = body.len,
-					.timeout_ms = CALL_MS,
+					.timeout_ms = timeout_ms,
 					.max_body = ANSWER_MAX,
 					.cancel = cancel };
-	if (http_perform(s->http, &request, &response, err) < 0)
-		return NULL;
-	if (response.status != 200 && response.status != 500) {
-		error_set_code(err, response.status == 404 || response.status == 403 || response.status == 401 ? ERROR_PERMANENT : ERROR_TRANSIENT, "HTTPStatus",
-			       response.status, "%s answered %s with status %d; is this the URL of a vSphere SDK (https://HOST/sdk)?", s->endpoint, method,
-			       response.status);
+	if (http_perform(s->http, &request, &response, err) < 0) {
+		advise(err);
 		return NULL;
 	}
-	doc = xml_parse(response.body, response.body_len, err);
-	if (!doc) {
+	if (response.status != 200 && response.status != 500) { /* a fault comes with 500: SOAP 1.1, section 6.2 */
+		status_error(s, method, &response, err);
+		return NULL;
+	}
+	doc = soap_decode(method, response.body, response.body_len, result, err);
+	if (!doc && err && *err && !strcmp((*err)->reason, "InvalidAnswer"))
 		error_wrap(err, "%s", s->endpoint);
-		return NULL;
-	}
-	soap_body = xml_child(xmlDocGetRootElement(doc), "Body");
-	fault = xml_child(soap_body, "Fault");
-	if (fault) {
-		fault_error(method, fault, err);
-		return NULL;
-	}
-	if (!xml_first(soap_body)) {
-		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s answered %s with no SOAP body", s->endpoint, method);
-		return NULL;
-	}
-	set_cookie = http_response_header(&response, "Set-Cookie");
-	if (set_cookie && !strncmp(set_cookie, "vmware_soap_session=", 20)) {
-		set_cookie[strcspn(set_cookie, ";")] = 0;
-		LOCK_GUARD(&s->lock);
-		free(s->cookie);
-		s->cookie = move_ptr(set_cookie);
-	}
-	*result = xml_first(soap_body);
-	return move_ptr(doc);
+	if (doc && new_cookie)
+		*new_cookie = cookie_of(&response);
+	return doc;
+memory:
+	error_set_errno(err, ENOMEM, "cannot make the request %s", method);
+	return NULL;
 }
 
-static int log_in(struct vmware_session *s, struct cancel *cancel, struct error **err)
+static struct vmware_ref manager_of(const struct vmware_session *s)
 {
-	CLEANUP(buffer_free) struct buffer arguments = { 0 };
+	return (struct vmware_ref){ "SessionManager", s->content.session_manager };
+}
+
+static int log_in(struct vmware_session *s, unsigned timeout_ms, struct cancel *cancel, struct error **err)
+{
+	CLEANUP(wipe) struct buffer arguments;
 	AUTO_XML xmlDoc *doc = NULL;
 	AUTO_ERROR struct error *failed = NULL;
+	AUTO_FREE char *cookie = NULL, *key = NULL;
 	xmlNode *result = NULL;
 
 	buffer_init(&arguments, 65536);
 	xml_add(&arguments, "userName", s->user);
 	xml_add(&arguments, "password", s->password);
-	pthread_mutex_lock(&s->lock);
-	free(s->cookie);
-	s->cookie = NULL;
-	pthread_mutex_unlock(&s->lock);
-	doc = exchange(s, "Login", (struct vmware_ref){ "SessionManager", s->session_manager }, arguments.data, &result, cancel, &failed);
-	explicit_bzero(arguments.data, arguments.len);
+	if (arguments.failed)
+		return error_set_errno(err, ENOMEM, "cannot log in");
+	/* Without a cookie, so that the server must give one: those of other answers may be of sessions that nobody is logged in to. */
+	doc = exchange(s, timeout_ms, "Login", manager_of(s), arguments.data, &result, &cookie, cancel, &failed);
 	if (!doc && !strcmp(failed->reason, "InvalidLogin"))
 		return error_set(err, ERROR_PERMANENT, "InvalidLogin",
 				 "%s refused the login of user %s; correct username and password in the Secret that spec.credentials names", s->endpoint, s->user);
-	if (!doc)
+	if (!doc) {
+		error_wrap(&failed, "user %s cannot log in", s->user);
 		return error_move(err, move_ptr(failed));
+	}
+	key = xml_path_text(result, "returnval/key");
+	if (!cookie || !key)
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s answered the login with no session", s->endpoint);
 	LOCK_GUARD(&s->lock);
+	free(s->cookie);
+	s->cookie = move_ptr(cookie);
 	free(s->key);
-	s->key = xml_path_text(result, "returnval/key");
-	s->generation++;
+	s->key = move_ptr(key);
+	s->logins++;
 	return 0;
 }
 
-static unsigned generation_of(struct vmware_session *s)
+unsigned vmware_session_logins(struct vmware_session *s)
 {
 	LOCK_GUARD(&s->lock);
-	return s->generation;
+	return s->logins;
 }
 
-xmlDoc *vmware_call(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
-		    struct cancel *cancel, struct error **err)
+xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const char *method, struct vmware_ref self, const char *arguments,
+			   xmlNode **result, struct cancel *cancel, struct error **err)
 {
-	unsigned generation = generation_of(s);
+	unsigned logins = vmware_session_logins(s);
 	AUTO_ERROR struct error *failed = NULL;
-	xmlDoc *doc = exchange(s, method, self, arguments, result, cancel, &failed);
+	xmlDoc *doc = exchange(s, timeout_ms, method, self, arguments, result, NULL, cancel, &failed);
 
 	if (!doc && !strcmp(failed->reason, "NotAuthenticated")) {
 		{
 			LOCK_GUARD(&s->login);
 			/* Somebody else may have done it meanwhile. */
-			if (generation_of(s) == generation && log_in(s, cancel, err) < 0)
+			if (vmware_session_logins(s) == logins && log_in(s, timeout_ms, cancel, err) < 0)
 				return NULL;
 		}
 		error_free(move_ptr(failed));
-		doc = exchange(s, method, self, arguments, result, cancel, &failed);
+		doc = exchange(s, timeout_ms, method, self, arguments, result, NULL, cancel, &failed);
 	}
 	if (!doc)
 		error_move(err, move_ptr(failed));
 	return doc;
 }
 
+xmlDoc *vmware_call(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
+		    struct cancel *cancel, struct error **err)
+{
+	return vmware_call_within(s, CALL_MS, method, self, arguments, result, cancel, err);
+}
+
 static int retrieve_content(struct vmware_session *s, struct cancel *cancel, struct error **err)
 {
 	AUTO_XML xmlDoc *doc = NULL;
+	AUTO_FREE char *version = NULL, *cookie = NULL;
 	xmlNode *result = NULL;
 
-	doc = exchange(s, "RetrieveServiceContent", (struct vmware_ref){ "ServiceInstance", "ServiceInstance" }, "", &result, cancel, err);
+	doc = exchange(s, CALL_MS, "RetrieveServiceContent", (struct vmware_ref){ "ServiceInstance", "ServiceInstance" }, "", &result, &cookie, cancel, err);
 	if (!doc)
 		return -1;
-	s->property_collector = xml_path_text(result, "returnval/propertyCollector");
-	s->session_manager = xml_path_text(result, "returnval/sessionManager");
-	s->root_folder = xml_path_text(result, "returnval/rootFolder");
-	if (!s->property_collector || !s->session_manager || !s->root_folder)
+	version = xml_path_text(result, "returnval/about/apiVersion");
+	s->action = soap_action(version);
+	s->content.property_collector = xml_path_text(result, "returnval/propertyCollector");
+	s->content.session_manager = xml_path_text(result, "returnval/sessionManager");
+	s->content.root_folder = xml_path_text(result, "returnval/rootFolder");
+	if (!s->content.property_collector || !s->content.session_manager || !s->content.root_folder)
 		return error_set(err, ERROR_PERMANENT, "NotVSphere", "%s is no vSphere endpoint: it names no property collector", s->endpoint);
 	return 0;
 }
@@ -201,47 +224,61 @@ static const char *key_of(const json_t *secret, const char *key, struct error **
 	return secret && value && *value ? value : NULL;
 }
 
-/* The certificate of an endpoint is not trusted: what the user can do about it. */
-static void advise(struct error **err)
-{
-	char *message = NULL;
-
-	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
-		return;
-	if (asprintf(&message, "%s; put the CA's certificate into the Secret's key caCert, or the certificate's fingerprint into its key thumbprint",
-		     (*err)->message) < 0)
-		return;
-	free((*err)->message);
-	(*err)->message = message;
-}
-
-static void set_trust(const json_t *secret, struct http_trust *trust)
+/* Trust by the Secret's keys; by the system's CAs when it has none of them. */
+static struct http_client *client_of(const json_t *secret, struct error **err)
 {
 	const char *thumbprint = json_string_value(json_object_get(secret, "thumbprint"));
 	const char *insecure = json_string_value(json_object_get(secret, "insecure"));
-	const char *ca = json_string_value(json_object_get(secret, "caCert"));
+	const char *ca = json_string_value(json_object_get(secret, "caCert")), *key = NULL;
+	struct http_trust trust = { 0 };
+	struct http_client *http;
 
-	if (ca && *ca)
-		trust->ca_pem = ca;
-	else if (thumbprint && *thumbprint)
-		*(strlen(thumbprint) > 60 ? &trust->pin_sha256 : &trust->pin_sha1) = thumbprint;
-	else if (insecure && !strcmp(insecure, "true"))
-		trust->insecure = true;
+	if (ca && *ca) {
+		trust.ca_pem = ca;
+		key = "caCert";
+	} else if (thumbprint && *thumbprint) {
+		*(strlen(thumbprint) > 60 ? &trust.pin_sha256 : &trust.pin_sha1) = thumbprint; /* 40 digits and 19 colons */
+		key = "thumbprint";
+	} else if (insecure && !strcasecmp(insecure, "true")) {
+		trust.insecure = true;
+	}
+	http = http_client_new(&trust, err);
+	if (!http && key)
+		error_wrap(err, "key %s of the Secret that spec.credentials names", key);
+	return http;
+}
+
+/* The endpoint's URL without user and password, with /sdk where it names no path. */
+static int set_endpoint(struct vmware_session *s, const char *endpoint, struct error **err)
+{
+	const char *host = strstr(endpoint, "://"), *at;
+	size_t len, path;
+
+	if (!host || (strncasecmp(endpoint, "https://", 8) && strncasecmp(endpoint, "http://", 7)) || !strcspn(host + 3, "/?#")) {
+		error_set(err, ERROR_PERMANENT, "InvalidEndpoint", "spec.endpoint \"%s\" is no URL such as https://vcenter.example.com/sdk", endpoint);
+		return -1;
+	}
+	host += 3;
+	len = strcspn(host, "/?#");
+	at = memrchr(host, '@', len);
+	s->host = at ? strndup(at + 1, len - (size_t)(at + 1 - host)) : strndup(host, len);
+	path = strcspn(host + len, "?#");
+	while (path && host[len + path - 1] == '/')
+		path--;
+	if (!s->host || asprintf(&s->endpoint, "%.*s%s%.*s", (int)(host - endpoint), endpoint, s->host, path ? (int)path : 4, path ? host + len : "/sdk") < 0) {
+		s->endpoint = NULL;
+		return error_set_errno(err, ENOMEM, "cannot open a session");
+	}
+	return 0;
 }
 
 struct vmware_session *vmware_session_open(const char *endpoint, const json_t *secret, struct cancel *cancel, struct error **err)
 {
 	const char *user = key_of(secret, "username", err), *password = user ? key_of(secret, "password", err) : NULL;
-	const char *host = strstr(endpoint, "://");
-	struct http_trust trust = { 0 };
 	struct vmware_session *s;
 
 	if (!password)
 		return NULL;
-	if (!host || (strncmp(endpoint, "https://", 8) && strncmp(endpoint, "http://", 7)) || !host[3]) {
-		error_set(err, ERROR_PERMANENT, "InvalidEndpoint", "spec.endpoint \"%s\" is no URL such as https://vcenter.example.com/sdk", endpoint);
-		return NULL;
-	}
 	s = calloc(1, sizeof *s);
 	if (!s) {
 		error_set_errno(err, ENOMEM, "cannot open a session");
@@ -249,22 +286,16 @@ struct vmware_session *vmware_session_open(const char *endpoint, const json_t *s
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->login, NULL);
-	host += 3;
-	s->host = strndup(host, strcspn(host, "/?#"));
-	/* A bare host means its SDK. */
-	const char *path = host + strlen(s->host ? s->host : "");
-	if (asprintf(&s->endpoint, "%.*s%s", (int)(path - endpoint), endpoint, !*path || !strcmp(path, "/") ? "/sdk" : path) < 0)
-		s->endpoint = NULL;
+	s->action = soap_action(NULL);
 	s->user = strdup(user);
 	s->password = strdup(password);
-	set_trust(secret, &trust);
-	s->http = http_client_new(&trust, err);
-	if (!s->http || !s->endpoint || !s->host || retrieve_content(s, cancel, err) < 0 || log_in(s, cancel, err) < 0) {
-		advise(err);
-		vmware_session_close(s);
-		return NULL;
-	}
-	return s;
+	if (!s->user || !s->password)
+		error_set_errno(err, ENOMEM, "cannot open a session");
+	else if (set_endpoint(s, endpoint, err) == 0 && (s->http = client_of(secret, err)) && retrieve_content(s, cancel, err) == 0 &&
+		 log_in(s, CALL_MS, cancel, err) == 0)
+		return s;
+	vmware_session_close(s);
+	return NULL;
 }
 
 void vmware_session_close(struct vmware_session *s)
@@ -273,7 +304,7 @@ void vmware_session_close(struct vmware_session *s)
 		return;
 	if (s->key) {
 		xmlNode *result;
-		AUTO_XML xmlDoc *doc = exchange(s, "Logout", (struct vmware_ref){ "SessionManager", s->session_manager }, "", &result, NULL, NULL);
+		AUTO_XML xmlDoc *doc = exchange(s, LOGOUT_MS, "Logout", manager_of(s), "", &result, NULL, NULL, NULL);
 
 		(void)doc; /* a session that is gone already is logged out */
 	}
@@ -284,9 +315,9 @@ void vmware_session_close(struct vmware_session *s)
 	free(s->host);
 	free(s->user);
 	free(s->password);
-	free(s->property_collector);
-	free(s->session_manager);
-	free(s->root_folder);
+	free(s->content.property_collector);
+	free(s->content.session_manager);
+	free(s->content.root_folder);
 	free(s->cookie);
 	free(s->key);
 	pthread_mutex_destroy(&s->lock);
@@ -294,113 +325,19 @@ void vmware_session_close(struct vmware_session *s)
 	free(s);
 }
 
-xmlNode *vmware_property(const xmlNode *objects, const char *name)
+const struct vmware_content *vmware_session_content(const struct vmware_session *s)
 {
-	for (xmlNode *set = xml_child(objects, "propSet"); set; set = xml_next(set, "propSet"))
-		if (xml_path_is(set, "name", name))
-			return xml_child(set, "val");
-	return NULL;
+	return &s->content;
 }
 
-xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node, struct cancel *cancel,
-			  struct error **err)
-{
-	CLEANUP(buffer_free) struct buffer a = { 0 };
-	AUTO_XML xmlDoc *doc = NULL;
-	xmlNode *result = NULL;
-
-	buffer_init(&a, 65536);
-	buffer_addf(&a, "<specSet><propSet><type>%s</type>", object.type);
-	for (; *paths; paths++)
-		xml_add(&a, "pathSet", *paths);
-	buffer_addf(&a, "</propSet><objectSet><obj type=\"%s\">", object.type);
-	xml_add_escaped(&a, object.value);
-	buffer_add_string(&a, "</obj></objectSet></specSet><options/>");
-	doc = vmware_call(s, "RetrievePropertiesEx", (struct vmware_ref){ "PropertyCollector", s->property_collector }, a.data, &result, cancel, err);
-	if (!doc)
-		return NULL;
-	*node = xml_path(result, "returnval/objects");
-	if (!*node) {
-		error_set(err, ERROR_NOT_FOUND, "ManagedObjectNotFound", "the %s %s does not exist", object.type, object.value);
-		return NULL;
-	}
-	return move_ptr(doc);
-}
-
-int vmware_retrieve(struct vmware_session *s, const char *spec_set, int (*each)(void *arg, const xmlNode *objects), void *arg,
-		    struct cancel *cancel, struct error **err)
-{
-	struct vmware_ref collector = { "PropertyCollector", s->property_collector };
-	AUTO_FREE char *arguments = NULL, *token = NULL;
-	const char *method = "RetrievePropertiesEx";
-
-	if (asprintf(&arguments, "%s<options><maxObjects>" PAGE "</maxObjects></options>", spec_set) < 0) {
-		arguments = NULL;
-		return error_set_errno(err, ENOMEM, "cannot read the inventory");
-	}
-	for (;;) {
-		CLEANUP(buffer_free) struct buffer next = { 0 };
-		AUTO_XML xmlDoc *doc = NULL;
-		xmlNode *result = NULL;
-
-		buffer_init(&next, 65536);
-		doc = vmware_call(s, method, collector, arguments, &result, cancel, err);
-		if (!doc)
-			return -1;
-		for (xmlNode *o = xml_path(result, "returnval/objects"); o; o = xml_next(o, "objects"))
-			if (each(arg, o) < 0)
-				return error_set_errno(err, ENOMEM, "cannot keep the inventory");
-		free(token);
-		token = xml_path_text(result, "returnval/token");
-		if (!token || !*token)
-			return 0;
-		xml_add(&next, "token", token);
-		free(arguments);
-		arguments = buffer_steal(&next);
-		method = "ContinueRetrievePropertiesEx";
-	}
-}
-
-int vmware_wait_task(struct vmware_session *s, const xmlNode *result, struct cancel *cancel, struct error **err)
-{
-	static const char *const paths[] = { "info.state", "info.error", NULL };
-	AUTO_FREE char *task = xml_path_text(result, "returnval");
-
-	if (!task)
-		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server named no task");
-	for (;;) {
-		xmlNode *objects = NULL;
-		AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "Task", task }, paths, &objects, cancel, err);
-		AUTO_FREE char *state = xml_text(vmware_property(objects, "info.state"));
-
-		if (!doc)
-			return -1;
-		if (state && !strcmp(state, "success"))
-			return 0;
-		if (state && !strcmp(state, "error")) {
-			const xmlNode *fault = vmware_property(objects, "info.error");
-			AUTO_FREE char *text = xml_path_text(fault, "localizedMessage"), *type = xml_type(xml_child(fault, "fault"));
-
-			return error_set(err, class_of_fault(type ? type : ""), type ? type : "TaskFailed", "the task failed: %s", text && *text ? text : type ? type : "no reason given");
-		}
-		if (cancel_wait(cancel, TASK_POLL_MS))
-			return cancel_check(cancel, err);
-	}
-}
-
-const char *vmware_root_folder(const struct vmware_session *s)
-{
-	return s->root_folder;
-}
-
-const char *vmware_session_manager(const struct vmware_session *s)
-{
-	return s->session_manager;
-}
-
-const char *vmware_endpoint_host(const struct vmware_session *s)
+const char *vmware_session_host(const struct vmware_session *s)
 {
 	return s->host;
+}
+
+struct http_client *vmware_session_http(struct vmware_session *s)
+{
+	return s->http;
 }
 
 char *vmware_session_key(struct vmware_session *s)

@@ -10,6 +10,7 @@
 #include "source/vmware/inventory.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
+#include "source/vmware/power.h"
 
 struct vmware {
 	struct source source;
@@ -25,7 +26,7 @@ static struct vmware *self(struct source *source)
 	return (struct vmware *)source;
 }
 
-static void vmware_close(struct source *source)
+static void close_source(struct source *source)
 {
 	struct vmware *v = self(source);
 
@@ -38,7 +39,7 @@ static void vmware_close(struct source *source)
 	free(v);
 }
 
-static struct source *vmware_open(const json_t *object, const json_t *secret, struct cancel *cancel, struct error **err)
+static struct source *open_source(const json_t *object, const json_t *secret, struct cancel *cancel, struct error **err)
 {
 	const char *endpoint = json_path_string(object, "spec.endpoint"), *dc = json_path_string(object, "spec.dc");
 	struct vmware *v = calloc(1, sizeof *v);
@@ -51,9 +52,12 @@ static struct source *vmware_open(const json_t *object, const json_t *secret, st
 	pthread_mutex_init(&v->lock, NULL);
 	v->dc = strdup(dc ? dc : "");
 	v->found = json_object();
-	v->session = vmware_session_open(endpoint ? endpoint : "", secret, cancel, err);
-	if (!v->session || !v->dc || !v->found) {
-		vmware_close(&v->source);
+	if (!v->dc || !v->found)
+		error_set_errno(err, ENOMEM, "cannot open a session");
+	else
+		v->session = vmware_session_open(endpoint ? endpoint : "", secret, cancel, err);
+	if (!v->session) {
+		close_source(&v->source);
 		return NULL;
 	}
 	return &v->source;
@@ -70,21 +74,25 @@ static int find_datacenter(struct vmware *v, bool again, char **path, char **fol
 			found_folder = strdup(v->vm_folder);
 		}
 	}
-	if (!found_path) {
+	if (!found_path || !found_folder) {
+		free(move_ptr(found_path));
+		free(move_ptr(found_folder));
 		if (vmware_find_datacenter(v->session, v->dc, &found_path, &found_folder, cancel, err) < 0)
 			return -1;
 		LOCK_GUARD(&v->lock);
 		free(v->dc_path);
 		free(v->vm_folder);
 		v->dc_path = strdup(found_path);
-		v->vm_folder = strdup(found_folder);
+		v->vm_folder = v->dc_path ? strdup(found_folder) : NULL;
+		if (!v->vm_folder)
+			free(move_ptr(v->dc_path));
 	}
 	*path = move_ptr(found_path);
 	*folder = move_ptr(found_folder);
 	return 0;
 }
 
-static int vmware_verify(struct source *source, struct cancel *cancel, struct error **err)
+static int verify(struct source *source, struct cancel *cancel, struct error **err)
 {
 	AUTO_FREE char *path = NULL, *folder = NULL;
 
@@ -113,11 +121,15 @@ static void remember(struct vmware *v, const char *key, const char *ref, const c
 		json_object_del(v->found, key);
 }
 
-static struct vm_model *vmware_describe_vm(struct source *source, const struct source_vm_name *name, struct cancel *cancel, struct error **err)
+static struct vm_model *describe(struct source *source, const struct source_vm_name *name, struct cancel *cancel, struct error **err)
 {
 	struct vmware *v = self(source);
 	AUTO_FREE char *key = NULL, *ref = NULL, *path = NULL, *dc_path = NULL, *folder = NULL;
 
+	if (!name->name || !*name->name) {
+		error_set(err, ERROR_PERMANENT, "VirtualMachineNotFound", "spec.virtualMachineName is empty; name the virtual machine");
+		return NULL;
+	}
 	if (asprintf(&key, "%s\n%s", name->folder ? name->folder : "", name->name) < 0) {
 		key = NULL;
 		error_set_errno(err, ENOMEM, "cannot describe the machine");
@@ -142,85 +154,38 @@ static struct vm_model *vmware_describe_vm(struct source *source, const struct s
 	return model;
 }
 
-static int vmware_preflight(struct source *source, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
+static int preflight(struct source *source, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
 {
-	char *text = NULL;
-
-	if (!model->disk_count && asprintf(&text, "%s has no disks to import", model->path) >= 0) {
-		json_array_append_new(problems, json_string(text));
-		free(text);
-	}
-	return vmware_check_devices(self(source)->session, model->source_id, problems, cancel, err);
+	return vmware_check(self(source)->session, model, problems, cancel, err);
 }
 
-static struct vmware_ref vm_ref(const struct vm_model *model)
+static int power_state(struct source *source, const struct vm_model *model, enum vm_power *out, struct cancel *cancel, struct error **err)
 {
-	return (struct vmware_ref){ "VirtualMachine", model->source_id };
+	return vmware_power_state(self(source)->session, model, out, cancel, err);
 }
 
-static int vmware_power_state(struct source *source, const struct vm_model *model, enum vm_power *out, struct cancel *cancel, struct error **err)
+static int shutdown_guest(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
 {
-	static const char *const paths[] = { "runtime.powerState", NULL };
-	xmlNode *o = NULL;
-	AUTO_XML xmlDoc *doc = vmware_properties(self(source)->session, vm_ref(model), paths, &o, cancel, err);
-	AUTO_FREE char *state = xml_text(vmware_property(o, "runtime.powerState"));
-
-	if (!doc)
-		return -1;
-	*out = vmware_power_of(state);
-	return 0;
+	return vmware_shutdown_guest(self(source)->session, model, cancel, err);
 }
 
-static int vmware_shutdown_guest(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
+static int power_off(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
 {
-	xmlNode *result;
-	AUTO_XML xmlDoc *doc = NULL;
-	AUTO_ERROR struct error *failed = NULL;
-
-	doc = vmware_call(self(source)->session, "ShutdownGuest", vm_ref(model), "", &result, cancel, &failed);
-	if (doc)
-		return 0;
-	if (!strcmp(failed->reason, "ToolsUnavailable"))
-		return error_set(err, ERROR_PERMANENT, "ToolsUnavailable",
-				 "VMware Tools do not run in %s, so its guest cannot be asked to shut down; set spec.forcePowerOff: true, or shut it down "
-				 "yourself",
-				 model->name);
-	error_wrap(&failed, "cannot shut down the guest of %s", model->name);
-	return error_move(err, move_ptr(failed));
+	return vmware_power_off(self(source)->session, model, cancel, err);
 }
 
-static int power_task(struct source *source, const char *method, const struct vm_model *model, struct cancel *cancel, struct error **err)
+static int power_on(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
 {
-	struct vmware_session *session = self(source)->session;
-	xmlNode *result;
-	AUTO_XML xmlDoc *doc = NULL;
-	AUTO_ERROR struct error *failed = NULL;
-
-	doc = vmware_call(session, method, vm_ref(model), "", &result, cancel, &failed);
-	if (doc && vmware_wait_task(session, result, cancel, &failed) == 0)
-		return 0;
-	if (!strcmp(failed->reason, "InvalidPowerState"))
-		return 0; /* it is so already */
-	return error_move(err, move_ptr(failed));
+	return vmware_power_on(self(source)->session, model, cancel, err);
 }
 
-static int vmware_power_off(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
-{
-	return power_task(source, "PowerOffVM_Task", model, cancel, err);
-}
-
-static int vmware_power_on(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
-{
-	return power_task(source, "PowerOnVM_Task", model, cancel, err);
-}
-
-static struct source_export *vmware_export_begin(struct source *source, const struct vm_model *model, source_ledger ledger, void *arg,
+static struct source_export *export_begin(struct source *source, const struct vm_model *model, source_ledger ledger, void *arg,
 						 struct cancel *cancel, struct error **err)
 {
 	return lease_begin(self(source)->session, source->ops, model, ledger, arg, cancel, err);
 }
 
-static int vmware_cleanup(struct source *source, const char *kind, const char *id, struct cancel *cancel, struct error **err)
+static int cleanup(struct source *source, const char *kind, const char *id, struct cancel *cancel, struct error **err)
 {
 	if (strcmp(kind, LEASE_LEDGER_KIND))
 		return 0;
@@ -229,18 +194,18 @@ static int vmware_cleanup(struct source *source, const char *kind, const char *i
 
 const struct source_ops vmware_source_ops = {
 	.kind = "VmwareSource",
-	.open = vmware_open,
-	.close = vmware_close,
-	.verify = vmware_verify,
-	.describe = vmware_describe_vm,
-	.preflight = vmware_preflight,
-	.power_state = vmware_power_state,
-	.shutdown_guest = vmware_shutdown_guest,
-	.power_off = vmware_power_off,
-	.power_on = vmware_power_on,
-	.export_begin = vmware_export_begin,
+	.open = open_source,
+	.close = close_source,
+	.verify = verify,
+	.describe = describe,
+	.preflight = preflight,
+	.power_state = power_state,
+	.shutdown_guest = shutdown_guest,
+	.power_off = power_off,
+	.power_on = power_on,
+	.export_begin = export_begin,
 	.export_stream = lease_stream,
 	.export_progress = lease_progress,
 	.export_end = lease_end,
-	.cleanup = vmware_cleanup,
+	.cleanup = cleanup,
 };

@@ -1,10 +1,21 @@
 #include "source/vmware/xml.h"
 
+#include <errno.h>
+#include <libxml/SAX2.h>
 #include <libxml/parser.h>
 #include <libxml/xmlerror.h>
 #include <limits.h>
 #include <pthread.h>
 #include <string.h>
+
+#define NODES_MAX 1000000 /* elements and attributes: each takes some hundred bytes of memory, and as little as four on the wire */
+#define XSI "http://www.w3.org/2001/XMLSchema-instance"
+
+/* What a document may hold; the parser's context points here. */
+struct limits {
+	int nodes;
+	const char *breach;
+};
 
 static void init_parser(void)
 {
@@ -17,11 +28,42 @@ static void free_context_p(xmlParserCtxt **ctx)
 		xmlFreeParserCtxt(*ctx);
 }
 
+static void stop(xmlParserCtxt *ctx, const char *breach)
+{
+	struct limits *limits = ctx->_private;
+
+	limits->breach = breach;
+	xmlStopParser(ctx);
+}
+
+/* Called when a document type declaration begins, before any of its entities. */
+static void on_doctype(void *ctx, const xmlChar *name, const xmlChar *external, const xmlChar *system)
+{
+	(void)name;
+	(void)external;
+	(void)system;
+	stop(ctx, "it declares a document type, which is not allowed");
+}
+
+static void on_element(void *arg, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespace_count, const xmlChar **namespaces,
+		       int attribute_count, int defaulted, const xmlChar **attributes)
+{
+	xmlParserCtxt *ctx = arg;
+	struct limits *limits = ctx->_private;
+
+	limits->nodes += 1 + attribute_count + namespace_count;
+	if (limits->nodes > NODES_MAX)
+		stop(ctx, "it has too many elements");
+	else
+		xmlSAX2StartElementNs(ctx, name, prefix, uri, namespace_count, namespaces, attribute_count, defaulted, attributes);
+}
+
 xmlDoc *xml_parse(const char *text, size_t len, struct error **err)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	CLEANUP(free_context_p) xmlParserCtxt *ctx = NULL;
 	AUTO_XML xmlDoc *doc = NULL;
+	struct limits limits = { 0 };
 
 	pthread_once(&once, init_parser);
 	ctx = xmlNewParserCtxt();
@@ -29,17 +71,20 @@ xmlDoc *xml_parse(const char *text, size_t len, struct error **err)
 		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the XML answer is too large");
 		return NULL;
 	}
+	ctx->_private = &limits;
+	ctx->sax->internalSubset = on_doctype;
+	ctx->sax->startElementNs = on_element;
 	/* Without XML_PARSE_HUGE libxml2 bounds depth, text and names; without XML_PARSE_NOENT and DTDLOAD it expands and loads nothing. */
 	doc = xmlCtxtReadMemory(ctx, text, (int)len, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOCDATA);
+	if (limits.breach) {
+		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is not read: %s", limits.breach);
+		return NULL;
+	}
 	if (!doc) {
 		const xmlError *e = xmlCtxtGetLastError(ctx);
 		int n = e && e->message ? (int)strcspn(e->message, "\n") : 0;
 
 		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is no XML: line %d: %.*s", e ? e->line : 0, n, e && e->message ? e->message : "");
-		return NULL;
-	}
-	if (doc->intSubset || doc->extSubset) {
-		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer declares a document type, which is not allowed");
 		return NULL;
 	}
 	return move_ptr(doc);
@@ -111,29 +156,43 @@ bool xml_path_is(const xmlNode *node, const char *path, const char *text)
 	return have && !strcmp(have, text);
 }
 
-int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback)
+int64_t xml_number(const xmlNode *node, int64_t fallback)
 {
-	AUTO_FREE char *text = xml_path_text(node, path);
+	AUTO_FREE char *text = xml_text(node);
 	char *end;
 	long long n;
 
 	if (!text || !*text)
 		return fallback;
+	errno = 0;
 	n = strtoll(text, &end, 10);
-	return *end ? fallback : n;
+	return *end || errno ? fallback : n;
+}
+
+int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback)
+{
+	return xml_number(xml_path(node, path), fallback);
+}
+
+static char *attribute(const xmlNode *node, bool instance)
+{
+	for (const xmlAttr *a = node ? node->properties : NULL; a; a = a->next)
+		if (!strcmp((const char *)a->name, "type") && (a->ns && !strcmp((const char *)a->ns->href, XSI)) == instance)
+			return xml_text((const xmlNode *)a);
+	return NULL;
 }
 
 char *xml_type(const xmlNode *node)
 {
-	for (const xmlAttr *a = node ? node->properties : NULL; a; a = a->next) {
-		if (strcmp((const char *)a->name, "type"))
-			continue;
-		AUTO_FREE char *value = xml_text((const xmlNode *)a);
-		const char *colon = value ? strrchr(value, ':') : NULL;
+	AUTO_FREE char *value = attribute(node, true);
+	const char *colon = value ? strrchr(value, ':') : NULL;
 
-		return value ? strdup(colon ? colon + 1 : value) : NULL;
-	}
-	return NULL;
+	return colon ? strdup(colon + 1) : move_ptr(value);
+}
+
+char *xml_reference_type(const xmlNode *node)
+{
+	return attribute(node, false);
 }
 
 void xml_add_escaped(struct buffer *b, const char *text)

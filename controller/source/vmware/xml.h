@@ -1,4 +1,4 @@
-/* The little of XML that SOAP needs. Documents come from outside: no entities, no network, bounded depth and size. */
+/* The little of XML that SOAP needs. Documents come from outside: no entities, no network, bounded depth, size and number of nodes. */
 #pragma once
 
 #include <libxml/tree.h>
@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-/* Parses a whole document; free with xmlFreeDoc. Refuses a document type declaration. */
+/* Parses a whole document; free with xmlFreeDoc. Refuses a document type declaration. NULL sets a transient error InvalidAnswer. */
 xmlDoc *xml_parse(const char *text, size_t len, struct error **err);
 
 /* All by local name. Accept NULL nodes. */
@@ -20,9 +20,12 @@ bool xml_named(const xmlNode *node, const char *name);
 char *xml_text(const xmlNode *node);                          /* owned, NULL for a NULL node */
 char *xml_path_text(const xmlNode *node, const char *path);   /* owned, NULL when absent */
 bool xml_path_is(const xmlNode *node, const char *path, const char *text);
+int64_t xml_number(const xmlNode *node, int64_t fallback);    /* fallback also for what is no number, or too large */
 int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback);
-/* The attribute `type` (of any namespace) without its prefix: xsi:type="vim25:VirtualDisk" is VirtualDisk. Owned, NULL when absent. */
+/* The type of a value without its prefix: xsi:type="vim25:VirtualDisk" is VirtualDisk. Owned, NULL when absent. */
 char *xml_type(const xmlNode *node);
+/* The type of the managed object that a reference names: the attribute type of no namespace. Owned, NULL when absent. */
+char *xml_reference_type(const xmlNode *node);
 
 /* Adds <name>text</name>, escaped. */
 void xml_add(struct buffer *b, const char *name, const char *text);

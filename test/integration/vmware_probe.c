@@ -1,0 +1,236 @@
+/* Speaks to a vSphere endpoint through the VMware source for test_vmware_source.sh. Logs in as VSPHERE_URL, VSPHERE_DC, and SECRET (a JSON
+ * object) say, then takes a command a line from standard input, its words separated by tabs, and answers each with lines of its own and a
+ * last one, "ok" or "error CLASS REASON MESSAGE":
+ *
+ *   verify | describe NAME [FOLDER] | preflight NAME | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
+ *   export NAME DIRECTORY [cancel]   the disks as DIRECTORY/0.raw ...; with cancel it is stopped after the first byte, and aborted
+ *   hold NAME                        begins an export and keeps it until "release" or "abort" */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/vm_model_json.h"
+#include "base/clock.h"
+#include "disk/pipeline.h"
+#include "json/codec.h"
+#include "source/source.h"
+
+struct probe {
+	const struct source_ops *ops;
+	struct source *source;
+	struct disk_workers *workers;
+	struct source_export *held;
+};
+
+static int ledger(void *arg, bool made, const char *kind, const char *id, struct error **err)
+{
+	(void)arg;
+	(void)err;
+	printf("ledger %c %s %s\n", made ? '+' : '-', kind, id);
+	return 0;
+}
+
+static struct vm_model *find(struct probe *p, const char *name, const char *folder, struct error **err)
+{
+	struct source_vm_name wanted = { name, folder };
+
+	return p->ops->describe(p->source, &wanted, NULL, err);
+}
+
+static int describe(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], words[2], err);
+	AUTO_JSON json_t *json = model ? vm_model_to_json(model) : NULL;
+	AUTO_FREE char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	return text && puts(text) >= 0 ? 0 : -1;
+}
+
+static int preflight(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], NULL, err);
+	AUTO_JSON json_t *problems = json_array();
+	const json_t *problem;
+	size_t i;
+
+	if (!model || p->ops->preflight(p->source, model, problems, NULL, err) < 0)
+		return -1;
+	json_array_foreach (problems, i, problem)
+		printf("problem %s\n", json_string_value(problem));
+	return 0;
+}
+
+static int power(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], NULL, err);
+	uint64_t begun = clock_monotonic_ms();
+	enum vm_power state;
+
+	if (!model)
+		return -1;
+	if (!strcmp(words[0], "off"))
+		return p->ops->power_off(p->source, model, NULL, err);
+	if (!strcmp(words[0], "on"))
+		return p->ops->power_on(p->source, model, NULL, err);
+	if (!strcmp(words[0], "shutdown") && p->ops->shutdown_guest(p->source, model, NULL, err) < 0)
+		return -1;
+	do {
+		if (p->ops->power_state(p->source, model, &state, NULL, err) < 0)
+			return -1;
+	} while (!strcmp(words[0], "shutdown") && state != VM_POWER_OFF && clock_monotonic_ms() - begun < 30000 && !cancel_wait(NULL, 100));
+	printf("state %s\n", vm_power_name(state));
+	return 0;
+}
+
+struct stream {
+	struct probe *probe;
+	struct source_export *export;
+	size_t index;
+	const char *directory;
+	struct cancel *cancel, *cancel_at_first_byte;
+	struct disk_pipeline *pipeline;
+	uint64_t bytes;
+	struct error *error;
+	pthread_t thread;
+};
+
+static int push(void *arg, const void *data, size_t len, struct error **err)
+{
+	struct stream *s = arg;
+
+	s->bytes += len;
+	if (s->cancel_at_first_byte)
+		cancel_request(s->cancel_at_first_byte);
+	return disk_pipeline_push(s->pipeline, data, len, err);
+}
+
+static void *stream(void *arg)
+{
+	struct stream *s = arg;
+	AUTO_FREE char *path = NULL;
+	struct disk_result result;
+
+	if (asprintf(&path, "%s/%zu.raw", s->directory, s->index) < 0)
+		abort();
+	struct disk_pipeline_options options = { .format = s->export->disks[s->index].format, .path = path, .capacity = s->export->disks[s->index].capacity,
+						 .workers = s->probe->workers, .no_sync = true };
+	s->pipeline = disk_pipeline_new(&options, &s->error);
+	if (s->pipeline && s->probe->ops->export_stream(s->export, s->index, push, s, s->cancel, &s->error) == 0)
+		disk_pipeline_finish(s->pipeline, &result, &s->error);
+	disk_pipeline_free(s->pipeline);
+	return NULL;
+}
+
+static int export(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], NULL, err);
+	struct cancel *cancel = cancel_new(NULL);
+	bool aborted = words[3] && !strcmp(words[3], "cancel");
+	struct source_export *e = model ? p->ops->export_begin(p->source, model, ledger, NULL, cancel, err) : NULL;
+	AUTO_FREE struct stream *streams = e ? calloc(e->disk_count + 1, sizeof *streams) : NULL;
+	uint64_t cancelled = 0;
+	int result = 0;
+
+	if (!streams) {
+		cancel_free(cancel);
+		return -1;
+	}
+	for (size_t i = 0; i < e->disk_count; i++) {
+		streams[i] = (struct stream){ .probe = p, .export = e, .index = i, .directory = words[2], .cancel = cancel };
+		streams[i].cancel_at_first_byte = aborted ? cancel : NULL;
+		if (pthread_create(&streams[i].thread, NULL, stream, &streams[i]))
+			abort();
+	}
+	p->ops->export_progress(e, 42);
+	while (aborted && !cancel_wait(cancel, 1000))
+		;
+	cancelled = clock_monotonic_ms();
+	for (size_t i = 0; i < e->disk_count; i++) {
+		pthread_join(streams[i].thread, NULL);
+		printf("disk %s %llu%s%s\n", e->disks[i].id, (unsigned long long)streams[i].bytes, streams[i].error ? " " : "", error_message(streams[i].error));
+		if (streams[i].error && !result)
+			result = error_move(err, move_ptr(streams[i].error));
+		error_free(streams[i].error);
+	}
+	if (aborted)
+		printf("stopped after %s\n", clock_monotonic_ms() - cancelled <= 500 ? "less than 500 ms" : "too long");
+	if (p->ops->export_end(e, result == 0, result ? NULL : err) < 0)
+		result = -1;
+	cancel_free(cancel);
+	return result;
+}
+
+static int hold(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], NULL, err);
+
+	p->held = model ? p->ops->export_begin(p->source, model, ledger, NULL, NULL, err) : NULL;
+	return p->held ? 0 : -1;
+}
+
+static int run(struct probe *p, char **words, struct error **err)
+{
+	const char *verb = words[0];
+
+	if (!strcmp(verb, "verify"))
+		return p->ops->verify(p->source, NULL, err);
+	if (!strcmp(verb, "describe") && words[1])
+		return describe(p, words, err);
+	if (!strcmp(verb, "preflight") && words[1])
+		return preflight(p, words, err);
+	if ((!strcmp(verb, "state") || !strcmp(verb, "shutdown") || !strcmp(verb, "off") || !strcmp(verb, "on")) && words[1])
+		return power(p, words, err);
+	if (!strcmp(verb, "cleanup") && words[1])
+		return p->ops->cleanup(p->source, "ExportLease", words[1], NULL, err);
+	if (!strcmp(verb, "export") && words[1] && words[2])
+		return export(p, words, err);
+	if (!strcmp(verb, "hold") && words[1])
+		return hold(p, words, err);
+	if ((!strcmp(verb, "release") || !strcmp(verb, "abort")) && p->held)
+		return p->ops->export_end(move_ptr(p->held), !strcmp(verb, "release"), err);
+	return error_set(err, ERROR_PERMANENT, "Usage", "see the head of vmware_probe.c");
+}
+
+static void answer(const struct error *err)
+{
+	if (err)
+		printf("error %s %s %s\n", error_class_name(err->class), err->reason, err->message);
+	else
+		printf("ok\n");
+	fflush(stdout);
+}
+
+int main(void)
+{
+	struct probe p = { .ops = source_ops_of("vmwaresource"), .workers = disk_workers_new(2, NULL) };
+	AUTO_JSON json_t *object = json_pack("{s:{s:s, s:s}}", "spec", "endpoint", getenv("VSPHERE_URL"), "dc", getenv("VSPHERE_DC"));
+	AUTO_JSON json_t *secret = json_loads(getenv("SECRET"), 0, NULL);
+	AUTO_FREE char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+	struct error *failed = NULL;
+
+	p.source = p.ops->open(object, secret, NULL, &failed);
+	answer(failed);
+	error_free(failed);
+	while (p.source && (len = getline(&line, &size, stdin)) > 0) {
+		AUTO_ERROR struct error *err = NULL;
+		char *words[5] = { NULL }, *rest = line;
+
+		line[strcspn(line, "\n")] = 0;
+		for (size_t i = 0; i < 4 && rest; i++)
+			words[i] = strsep(&rest, "\t");
+		if (run(&p, words, &err) < 0 && !err)
+			error_set_errno(&err, ENOMEM, "no reason given");
+		answer(err);
+	}
+	if (p.held)
+		p.ops->export_end(p.held, false, NULL);
+	if (p.source)
+		p.ops->close(p.source);
+	disk_workers_free(p.workers);
+	return p.source ? 0 : 1;
+}
