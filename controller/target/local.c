@@ -41,7 +41,7 @@ static int local_disk_state(struct target *target, const struct target_import *t
 	(void)t;
 	(void)err;
 	*out = (struct target_progress){ .state = TARGET_READY, .percent = 100 };
-	if (stat(disk->path, &st) < 0 || (uint64_t)st.st_size != disk->capacity) {
+	if (stat(disk->path, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != disk->capacity) {
 		out->state = TARGET_FAILED;
 		if (asprintf(&out->message, "%s is not there in its full length", disk->path) < 0)
 			out->message = NULL;
@@ -58,28 +58,44 @@ static int local_delete_disk(struct target *target, const struct target_import *
 	return 0; /* the file is what was fetched; it is checked anew */
 }
 
+/* Written beside and moved over, so that there is never half a manifest. */
+static int write_file(const char *path, const char *text, struct error **err)
+{
+	AUTO_FREE char *new = NULL;
+	AUTO_FILE FILE *f = NULL;
+	int why;
+
+	if (asprintf(&new, "%s.new", path) < 0) {
+		new = NULL;
+		return error_set_errno(err, ENOMEM, "cannot write %s", path);
+	}
+	f = fopen(new, "we");
+	if (f && fputs(text, f) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0 && rename(new, path) == 0)
+		return 0;
+	why = errno;
+	if (f)
+		unlink(new);
+	return error_set_errno(err, why, "cannot write %s", path);
+}
+
 static int local_create_vm(struct target *target, const struct target_import *t, const struct vm_model *model,
 			   const struct target_disk *disks, size_t count, struct error **err)
 {
 	const struct local *l = (const struct local *)target;
 	AUTO_JSON json_t *vm = vmspec_build(t, model, disks, count, true, err);
-	AUTO_FREE char *text = vm ? yaml_dump(vm, err) : NULL, *path = NULL, *new = NULL;
-	AUTO_FILE FILE *f = NULL;
+	AUTO_FREE char *text = vm ? yaml_dump(vm, err) : NULL, *directory = NULL, *path = NULL;
 
 	if (!text)
 		return -1;
-	if (asprintf(&path, "%s/%s/virtualmachine.yaml", l->directory, t->vm_name) < 0) {
+	if (asprintf(&directory, "%s/%s", l->directory, t->vm_name) < 0)
+		directory = NULL;
+	if (!directory || asprintf(&path, "%s/virtualmachine.yaml", directory) < 0) {
 		path = NULL;
 		return error_set_errno(err, ENOMEM, "cannot write the manifest");
 	}
-	if (asprintf(&new, "%s.new", path) < 0) {
-		new = NULL;
-		return error_set_errno(err, ENOMEM, "cannot write the manifest");
-	}
-	f = fopen(new, "we");
-	if (!f || fputs(text, f) == EOF || fclose(move_ptr(f)) == EOF || rename(new, path) < 0)
-		return error_set_errno(err, errno, "cannot write %s", path);
-	return 0;
+	if (mkdir(directory, 0755) < 0 && errno != EEXIST)
+		return error_set_errno(err, errno, "cannot create the directory %s", directory);
+	return write_file(path, text, err);
 }
 
 static int local_vm_state(struct target *target, const struct target_import *t, struct target_progress *out, struct error **err)

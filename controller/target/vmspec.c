@@ -1,6 +1,8 @@
 #include "target/vmspec.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -64,6 +66,17 @@ static const struct api_network_mapping *mapping_of(const struct vmimport *impor
 	return NULL;
 }
 
+/* Six pairs of hexadecimal digits: KubeVirt refuses the machine otherwise, and gives an address of its own where there is none. */
+static bool is_mac(const char *text)
+{
+	size_t i = 0;
+
+	for (; text && text[i] && i < 17; i++)
+		if (i % 3 == 2 ? text[i] != ':' && text[i] != '-' : !isxdigit((unsigned char)text[i]))
+			return false;
+	return text && i == 17 && !text[i];
+}
+
 /* Interfaces and networks, a pair for each NIC whose network is mapped, in the source's order. */
 static int add_nics(const struct target_import *t, const struct vm_model *model, json_t *interfaces, json_t *networks, struct error **err)
 {
@@ -86,8 +99,9 @@ static int add_nics(const struct target_import *t, const struct vm_model *model,
 		}
 		snprintf(name, sizeof name, "migrated-%zu", n++);
 		json_array_append_new(interfaces,
-				      json_pack("{s:s, s:s*, s:s, s:{}}", "name", name, "macAddress", nic->mac, "model",
-						or_default(m->network_interface_model, vmspec_nic_model(nic->model, fallback)), "bridge"));
+				      json_pack("{s:s, s:s*, s:s, s:{}}", "name", name, "macAddress", is_mac(nic->mac) ? nic->mac : NULL,
+						"model", or_default(m->network_interface_model, vmspec_nic_model(nic->model, fallback)),
+						"bridge"));
 		json_array_append_new(networks, json_pack("{s:s, s:{s:s}}", "name", name, "multus", "networkName", full));
 	}
 	if (n)
@@ -103,8 +117,8 @@ static void add_disks(const struct target_disk *disks, size_t count, json_t *lis
 		char name[32];
 
 		snprintf(name, sizeof name, "disk-%zu", i);
-		json_array_append_new(list,
-				      json_pack("{s:s, s:i, s:{s:s}}", "name", name, "bootOrder", (int)i + 1, "disk", "bus", disks[i].bus));
+		json_array_append_new(list, json_pack("{s:s, s:i, s:{s:s}}", "name", name, "bootOrder", (int)i + 1, "disk", "bus",
+						      or_default(disks[i].bus, "virtio")));
 		/* Without a cluster there is no claim: the name says which file is to become it. */
 		json_array_append_new(volumes, json_pack("{s:s, s:{s:s}}", "name", name, "persistentVolumeClaim", "claimName",
 							 local ? disks[i].name : disks[i].image));
@@ -115,14 +129,14 @@ static json_t *firmware_of(const struct vm_model *model)
 {
 	if (!model->efi)
 		return json_pack("{s:{s:{}}}", "bootloader", "bios");
-	return json_pack("{s:{s:{s:b}}}", "bootloader", "efi", "secureBoot", model->secure_boot);
+	return json_pack("{s:{s:{s:b}}}", "bootloader", "efi", "secureBoot", (int)model->secure_boot);
 }
 
 static json_t *features_of(const struct vm_model *model)
 {
 	json_t *features = json_pack("{s:{s:b}}", "acpi", "enabled", 1);
 
-	if (model->secure_boot) /* KubeVirt wants system management mode for it */
+	if (model->efi && model->secure_boot) /* KubeVirt wants system management mode for it */
 		json_object_set_new(features, "smm", json_pack("{s:b}", "enabled", 1));
 	return features;
 }
@@ -137,10 +151,11 @@ static json_t *domain_of(const struct vm_model *model, json_t *disks, json_t *in
 
 	snprintf(memory, sizeof memory, "%lluMi", (unsigned long long)(model->memory / MIB + (model->memory % MIB != 0)));
 	snprintf(cpus, sizeof cpus, "%u", model->vcpus);
-	domain = json_pack("{s:{s:i, s:i, s:i}, s:{s:s}, s:{s:{s:s, s:s}}, s:o, s:o, s:{s:o, s:o}}", "cpu", "cores", (int)cores, "sockets",
-			   (int)(model->vcpus / cores), "threads", 1, "memory", "guest", memory, "resources", "limits", "cpu", cpus,
-			   "memory", memory, "features", features_of(model), "firmware", firmware_of(model), "devices", "disks", disks,
-			   "interfaces", interfaces);
+	/* Harvester wants both limits, and makes the requests of them by its overcommit; elsewhere the guest's memory is there as a whole. */
+	domain = json_pack("{s:{s:i, s:i, s:i}, s:{s:s}, s:{s:{s:s, s:s}, s:{s:s}}, s:o, s:o, s:{s:o, s:o}}", "cpu", "cores", (int)cores,
+			   "sockets", (int)(model->vcpus / cores), "threads", 1, "memory", "guest", memory, "resources", "limits", "cpu",
+			   cpus, "memory", memory, "requests", "memory", memory, "features", features_of(model), "firmware",
+			   firmware_of(model), "devices", "disks", disks, "interfaces", interfaces);
 	if (model->tpm)
 		json_object_set_new(json_object_get(domain, "devices"), "tpm", json_object());
 	return domain;
@@ -156,17 +171,26 @@ static bool runs(const struct target_import *t, const struct vm_model *model)
 	return strcmp(state, "off") != 0;
 }
 
-/* The description as an annotation: bounded, at the end of a character. */
+/* The description as an annotation: bounded, at the end of a character. Text in another encoding is kept as far as it is ASCII. */
 static json_t *description_of(const char *text)
 {
 	size_t len = strlen(text);
+	AUTO_FREE char *ascii = NULL;
+	json_t *value;
 
 	if (len > DESCRIPTION_MAX) {
 		len = DESCRIPTION_MAX;
 		while (len && ((unsigned char)text[len] & 0xc0) == 0x80)
 			len--;
 	}
-	return json_stringn(text, len);
+	value = json_stringn(text, len);
+	if (value)
+		return value;
+	ascii = strndup(text, len);
+	for (size_t i = 0; ascii && i < len; i++)
+		if ((unsigned char)ascii[i] >= 0x80)
+			ascii[i] = '?';
+	return ascii ? json_string(ascii) : NULL;
 }
 
 json_t *vmspec_build(const struct target_import *t, const struct vm_model *model, const struct target_disk *disks, size_t count, bool local,
@@ -178,6 +202,11 @@ json_t *vmspec_build(const struct target_import *t, const struct vm_model *model
 	AUTO_FREE char *import = NULL;
 	json_t *annotations, *description;
 
+	if (!model->vcpus || !model->memory || model->vcpus > INT_MAX) {
+		error_set(err, ERROR_PERMANENT, "IncompleteDescription", "the source describes %s with %u CPUs and %llu bytes of memory",
+			  model->name, model->vcpus, (unsigned long long)model->memory);
+		return NULL;
+	}
 	if (add_nics(t, model, interfaces, networks, err) < 0)
 		return NULL;
 	add_disks(disks, count, list, volumes, local);
@@ -194,7 +223,9 @@ json_t *vmspec_build(const struct target_import *t, const struct vm_model *model
 		       "evictionStrategy", "LiveMigrateIfPossible", "domain", domain_of(model, json_incref(list), json_incref(interfaces)),
 		       "networks", networks, "volumes", volumes);
 	if (!vm) {
-		error_set(err, ERROR_PERMANENT, "InvalidDescription", "the description of %s holds text that is not UTF-8", model->name);
+		error_set(err, ERROR_PERMANENT, "InvalidDescription",
+			  "the virtual machine %s cannot be described: a name in it is missing or no UTF-8 text",
+			  t->vm_name ? t->vm_name : "");
 		return NULL;
 	}
 	annotations = json_path(vm, "metadata.annotations");

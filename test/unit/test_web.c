@@ -53,7 +53,9 @@ static void put_disk(void)
 {
 	static const struct {
 		size_t at, len;
-	} data[] = { { 0, 70000 }, { (1 << 20) - 5000, 10000 }, { 5 << 20, 1 << 20 }, { (8 << 20) + 4096, 4096 }, { DISK_SIZE - 4096, 4096 } };
+	} data[] = {
+		{ 0, 70000 }, { (1 << 20) - 5000, 10000 }, { 5 << 20, 1 << 20 }, { (8 << 20) + 4096, 4096 }, { DISK_SIZE - 4096, 4096 }
+	};
 	int fd = open(at("root/" DISK), O_RDWR | O_CREAT | O_TRUNC, 0600);
 	uint64_t random = 88172645463325252u;
 
@@ -294,8 +296,22 @@ static void signatures(void **state)
 static void only_regular_files_below(void **state)
 {
 	static const char *const paths[] = {
-		"../outside/secret", "5f1a/../../outside/secret", "link",    "dirlink/secret", "inner/disk-0.raw", "5f1a", "5f1a/", "fifo", ".",
-		".image-key",	     "5f1a/../.image-key",	  "./.image-key", ".hidden",	   "absent",	       "",     "/etc/hostname",
+		"../outside/secret",
+		"5f1a/../../outside/secret",
+		"link",
+		"dirlink/secret",
+		"inner/disk-0.raw",
+		"5f1a",
+		"5f1a/",
+		"fifo",
+		".",
+		".image-key",
+		"5f1a/../.image-key",
+		"./.image-key",
+		".hidden",
+		"absent",
+		"",
+		"/etc/hostname",
 	};
 	struct web *w = start();
 	char outside[256];
@@ -315,8 +331,15 @@ static void only_regular_files_below(void **state)
 /* The same, spelt by a client that holds a signature. */
 static void traversal_by_the_client(void **state)
 {
-	static const char *const ends[] = { "/../outside/secret", "/%2e%2e/outside/secret", "/5f1a/%2e%2e/%2e%2e/outside/secret", "/..%2foutside%2fsecret",
-					    "/5f1a/disk-0.raw%00", "/%00", "/%", "/%zz", "/../../../../../../etc/passwd" };
+	static const char *const ends[] = { "/../outside/secret",
+					    "/%2e%2e/outside/secret",
+					    "/5f1a/%2e%2e/%2e%2e/outside/secret",
+					    "/..%2foutside%2fsecret",
+					    "/5f1a/disk-0.raw%00",
+					    "/%00",
+					    "/%",
+					    "/%zz",
+					    "/../../../../../../etc/passwd" };
 	struct web *w = start();
 	AUTO_FREE char *route = signed_route(w, DISK), *up = signed_route(w, "../outside/secret");
 	char wrong[512];
@@ -542,7 +565,8 @@ static void file_that_shrinks(void **state)
 	struct web *w = start();
 	AUTO_FREE char *route = signed_route(w, "shrinks");
 	char request[1024];
-	int fd, file, small = 65536, len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", route);
+	int fd, file, small = 65536,
+		      len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", route);
 
 	(void)state;
 	file = open(at("root/shrinks"), O_RDWR | O_CREAT, 0600);
@@ -608,7 +632,8 @@ static void key_that_cannot_be_read(void **state)
 static void wrong_places(void **state)
 {
 	struct web *w = start();
-	struct web_options taken = { .bind = "127.0.0.1", .port = web_port(w), .root = root }, absent = { .root = "/nonexistent/of/test_web" };
+	struct web_options taken = { .bind = "127.0.0.1", .port = web_port(w), .root = root },
+			   absent = { .root = "/nonexistent/of/test_web" };
 	struct web_options nowhere = { .bind = "192.0.2.1", .root = root };
 	AUTO_ERROR struct error *err = NULL, *err2 = NULL, *err3 = NULL;
 
@@ -753,7 +778,8 @@ static void urls(void **state)
 		assert_non_null(w);
 		url = web_url(w, DISK, NULL);
 		if (percent)
-			assert_true(asprintf(&begin, "%.*s%d%s", (int)(percent - cases[i].begin), cases[i].begin, web_port(w), percent + 2) > 0);
+			assert_true(asprintf(&begin, "%.*s%d%s", (int)(percent - cases[i].begin), cases[i].begin, web_port(w),
+					     percent + 2) > 0);
 		else
 			begin = strdup(cases[i].begin);
 		assert_memory_equal(url, begin, strlen(begin));
