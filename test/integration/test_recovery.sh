@@ -63,7 +63,8 @@ wait_status default stubborn virtualMachineRunning 60
 assert_eq "conditions" "$(kubectl get virtualmachineimport stubborn -o json | jq -c '[.status.importConditions[] | select(.status == "True") | .type]')" \
 	'["VMShutdownGuest","VMPoweringOff","VMPoweredOff","VMExported"]'
 
-# The API server goes away in the middle, and comes back.
+# The API server goes away in the middle, and comes back. The transfer stalls so long that there is a middle.
+fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 5, "count": 1}'
 apply_import default outage scattered 'forcePowerOff: true'
 wait_status default outage sourceReady 30
 stop_kube apiserver
