@@ -244,20 +244,21 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return 0;
 }
 
-static int choose_decoder(struct disk_pipeline *p, const char *format, struct error **err)
+/* A decoder of the format, NULL when there is none. */
+static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, struct error **err)
 {
 	struct piece_sink sink = { .arg = p, .capacity = on_capacity, .piece = on_piece };
+	struct decoder *decoder = NULL;
 
 	if (!strcmp(format, "vmdk-stream"))
-		p->decoder = vmdk_stream_decoder_new(&sink);
+		decoder = vmdk_stream_decoder_new(&sink);
 	else if (!strcmp(format, "raw"))
-		p->decoder = raw_decoder_new(&sink, p->options.capacity);
+		decoder = raw_decoder_new(&sink, p->options.capacity);
 	else
-		return error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", format);
-	if (p->decoder)
-		return 0;
-	error_set_errno(err, ENOMEM, "cannot decode the disk");
-	return -1;
+		error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", format);
+	if (!decoder && (!err || !*err))
+		error_set_errno(err, ENOMEM, "cannot decode the disk");
+	return decoder;
 }
 
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)
@@ -286,7 +287,7 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 		error_set_errno(err, errno, "cannot create %s", options->path);
 		goto fail;
 	}
-	if (options->format && choose_decoder(p, options->format, err) < 0)
+	if (options->format && !(p->decoder = decoder_of(p, options->format, err)))
 		goto fail;
 	return p;
 fail:
@@ -315,8 +316,8 @@ static int push(struct disk_pipeline *p, const unsigned char *data, size_t len, 
 		}
 		if (p->start_len < sizeof p->start)
 			return 0;
-		if (choose_decoder(p, format_of(p->start), err) < 0 ||
-		    p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
+		p->decoder = decoder_of(p, format_of(p->start), err);
+		if (!p->decoder || p->decoder->ops->push(p->decoder, p->start, sizeof p->start, err) < 0)
 			return -1;
 	}
 	return p->decoder->ops->push(p->decoder, data, len, err);

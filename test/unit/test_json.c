@@ -67,7 +67,8 @@ static void test_yaml_names_the_place(void **state)
 	expect_no_yaml("? [1]\n: 2\n", "key must be a plain value");
 	expect_no_yaml("a: !!binary aGk=\n", "binary");
 	for (char c = 'b'; c < 'l'; c++)
-		sprintf(bomb + strlen(bomb), "%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1);
+		sprintf(bomb + strlen(bomb), "%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c - 1, c - 1, c - 1, c - 1, c - 1,
+			c - 1, c - 1, c - 1, c - 1);
 	expect_no_yaml(bomb, "too many values");
 	memset(deep, '[', 2000);
 	expect_no_yaml(deep, "nested too deeply");
@@ -108,7 +109,8 @@ static void expect_patch(const char *from, const char *to, const char *patch)
 static void test_merge_patches(void **state)
 {
 	AUTO_JSON json_t *target = json_loads("{\"a\": {\"b\": 1, \"c\": 2}, \"d\": [1]}", 0, NULL);
-	AUTO_JSON json_t *patch = json_loads("{\"a\": {\"b\": null, \"e\": {\"f\": null, \"g\": 1}}, \"d\": [2, null], \"x\": {\"y\": null}}", 0, NULL);
+	AUTO_JSON json_t *patch =
+		json_loads("{\"a\": {\"b\": null, \"e\": {\"f\": null, \"g\": 1}}, \"d\": [2, null], \"x\": {\"y\": null}}", 0, NULL);
 	AUTO_JSON json_t *wanted = json_loads("{\"a\": {\"c\": 2, \"e\": {\"g\": 1}}, \"d\": [2, null], \"x\": {}}", 0, NULL);
 	AUTO_JSON json_t *got = json_merge_apply(target, patch);
 
@@ -156,7 +158,8 @@ static void test_decode_names_the_path(void **state)
 	static const struct {
 		const char *yaml, *message;
 	} cases[] = {
-		{ "spec: {networkMapping: [{sourceNetwork: a}, {sourceNetwork: 3}]}", "spec.networkMapping[1].sourceNetwork: expected a string, got an integer" },
+		{ "spec: {networkMapping: [{sourceNetwork: a}, {sourceNetwork: 3}]}",
+		  "spec.networkMapping[1].sourceNetwork: expected a string, got an integer" },
 		{ "spec: {forcePowerOff: 'yes'}", "spec.forcePowerOff: expected a boolean, got a string" },
 		{ "spec: [1]", "spec: expected an object, got an array" },
 		{ "spec: {networkMapping: {}}", "spec.networkMapping: expected an array, got an object" },
@@ -233,7 +236,8 @@ static void test_conditions(void **state)
 	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "True", "Done", "b", true));
 	assert_string_not_equal(s.conditions[0].last_transition_time, "2000-01-01T00:00:00Z");
 	/* what a condition holds may be what it is set to (asan tells) */
-	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "False", s.conditions[0].reason, s.conditions[0].message, true));
+	assert_true(
+		condition_set(&s.conditions, &s.condition_count, "Ready", "False", s.conditions[0].reason, s.conditions[0].message, true));
 	assert_string_equal(s.conditions[0].reason, "Done");
 	assert_true(condition_set(&s.conditions, &s.condition_count, "Ready", "True", "Done", "b", true));
 	assert_int_equal(s.condition_count, 1);
@@ -245,10 +249,14 @@ static void test_conditions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_yaml_reads_what_kubectl_reads), cmocka_unit_test(test_yaml_names_the_place),
-		cmocka_unit_test(test_yaml_writes_what_it_reads),     cmocka_unit_test(test_merge_patches),
-		cmocka_unit_test(test_types_round_trip),	      cmocka_unit_test(test_decode_names_the_path),
-		cmocka_unit_test(test_names),			      cmocka_unit_test(test_conditions),
+		cmocka_unit_test(test_yaml_reads_what_kubectl_reads),
+		cmocka_unit_test(test_yaml_names_the_place),
+		cmocka_unit_test(test_yaml_writes_what_it_reads),
+		cmocka_unit_test(test_merge_patches),
+		cmocka_unit_test(test_types_round_trip),
+		cmocka_unit_test(test_decode_names_the_path),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_conditions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,9 +18,9 @@
 struct fake {
 	struct source source;
 	atomic_uint begun, completed, aborted, released, streams, ended_jobs;
-	atomic_uint fail_streams;  /* so many streams break off in the middle, transiently */
-	atomic_bool permanent;     /* they fail for good */
-	atomic_bool hang;          /* streams wait for their cancellation */
+	atomic_uint fail_streams; /* so many streams break off in the middle, transiently */
+	atomic_bool permanent;    /* they fail for good */
+	atomic_bool hang;         /* streams wait for their cancellation */
 	struct source_disk disks[3];
 	struct source_export export;
 };
@@ -66,8 +66,8 @@ static int fake_stream(struct source_export *e, size_t i, source_sink sink, void
 			return -1;
 		left -= n;
 		if (fail && left < f->disks[i].capacity / 2)
-			return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk") :
-					      error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
+			return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk")
+					    : error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
 		if (f->hang && cancel_wait(cancel, 20000))
 			return cancel_check(cancel, err);
 	}
@@ -99,7 +99,9 @@ static struct vm_disk disks[] = {
 	{ .id = (char *)"2001", .label = (char *)"Hard disk 2", .capacity = 1024 * 1024, .boot_order = 2 },
 	{ .id = (char *)"2002", .label = (char *)"Hard disk 3", .capacity = 512, .boot_order = 3 },
 };
-static struct vm_model model = { .name = (char *)"vm", .source_id = (char *)"vm-1", .vcpus = 1, .cores_per_socket = 1, .disks = disks, .disk_count = 3 };
+static struct vm_model model = {
+	.name = (char *)"vm", .source_id = (char *)"vm-1", .vcpus = 1, .cores_per_socket = 1, .disks = disks, .disk_count = 3
+};
 
 static void released(void *arg)
 {
@@ -149,8 +151,13 @@ static void teardown(struct bench *b)
 
 static int start(struct bench *b, source_ledger ledger, struct error **err)
 {
-	struct transfer_job_options options = { .key = "job",	  .directory = b->below, .source = &b->fake.source, .release = released,
-						.release_arg = &b->fake, .model = &model,	    .ledger = ledger };
+	struct transfer_job_options options = { .key = "job",
+						.directory = b->below,
+						.source = &b->fake.source,
+						.release = released,
+						.release_arg = &b->fake,
+						.model = &model,
+						.ledger = ledger };
 
 	return transfer_start(b->engine, &options, err);
 }
@@ -390,10 +397,15 @@ static void test_no_space_is_told_before(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fetches_all_disks_once),	    cmocka_unit_test(test_fetches_only_what_is_missing),
-		cmocka_unit_test(test_breaks_are_fetched_again),    cmocka_unit_test(test_permanent_failure_aborts),
-		cmocka_unit_test(test_figures_change_with_notifications_only), cmocka_unit_test(test_cancel_lets_go_at_once),	    cmocka_unit_test(test_engine_end_cancels_jobs),
-		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded), cmocka_unit_test(test_no_space_is_told_before),
+		cmocka_unit_test(test_fetches_all_disks_once),
+		cmocka_unit_test(test_fetches_only_what_is_missing),
+		cmocka_unit_test(test_breaks_are_fetched_again),
+		cmocka_unit_test(test_permanent_failure_aborts),
+		cmocka_unit_test(test_figures_change_with_notifications_only),
+		cmocka_unit_test(test_cancel_lets_go_at_once),
+		cmocka_unit_test(test_engine_end_cancels_jobs),
+		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded),
+		cmocka_unit_test(test_no_space_is_told_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

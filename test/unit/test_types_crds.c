@@ -118,7 +118,8 @@ static void test_sources(void **state)
 
 static void test_short_names_clash_with_nobody(void **state)
 {
-	static const struct resource *const all[] = { &api_vmimports, &api_vmware_sources, &api_openstack_sources, &api_ova_sources, &api_kvm_sources };
+	static const struct resource *const all[] = { &api_vmimports, &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
+						      &api_kvm_sources };
 	static const char *const taken[] = { "vm", "vms", "vmi", "vmis", "vmimage", "vmimages", "dv", "dvs", "pvc" };
 
 	(void)state;

@@ -22,8 +22,9 @@ static xmlDoc *parse(const char *text)
 
 static void test_reading(void **state)
 {
-	AUTO_XML xmlDoc *doc = parse("<?xml version=\"1.0\"?><s:a xmlns:s=\"urn:s\" xmlns:x=\"urn:x\"><b x:type=\"v:Disk\"><n>12</n><t> x &amp; <![CDATA[<y>]]></t></b>"
-				     "<!-- no --><b><n>-3</n></b><c/><n>z</n></s:a>");
+	AUTO_XML xmlDoc *doc = parse(
+		"<?xml version=\"1.0\"?><s:a xmlns:s=\"urn:s\" xmlns:x=\"urn:x\"><b x:type=\"v:Disk\"><n>12</n><t> x &amp; <![CDATA[<y>]]></t></b>"
+		"<!-- no --><b><n>-3</n></b><c/><n>z</n></s:a>");
 	const xmlNode *root = xmlDocGetRootElement(doc), *b = xml_child(root, "b");
 	AUTO_FREE char *type = xml_type(b), *text = xml_path_text(b, "t"), *none = xml_type(xml_child(root, "c"));
 
@@ -92,8 +93,10 @@ static void test_providers_are_complete(void **state)
 		const struct source_ops *ops = source_ops_of(kinds[i]);
 
 		assert_non_null(ops);
-		assert_true(ops->open && ops->close && ops->verify && ops->describe && ops->preflight && ops->power_state && ops->shutdown_guest);
-		assert_true(ops->power_off && ops->power_on && ops->export_begin && ops->export_stream && ops->export_progress && ops->export_end && ops->cleanup);
+		assert_true(ops->open && ops->close && ops->verify && ops->describe && ops->preflight && ops->power_state &&
+			    ops->shutdown_guest);
+		assert_true(ops->power_off && ops->power_on && ops->export_begin && ops->export_stream && ops->export_progress &&
+			    ops->export_end && ops->cleanup);
 	}
 	assert_null(source_ops_of("Nobody"));
 	assert_null(source_ops_of(NULL));
