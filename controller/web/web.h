@@ -1,5 +1,8 @@
 /* The web server (libwebsockets, a thread of its own): disk images under signed URLs with HEAD, GET and ranges; /healthz, /readyz,
- * /metrics. There is no listing. */
+ * /metrics. There is no listing; what is not there, not signed, no regular file or hidden (a name that begins with a dot) is the same 404.
+ *
+ * HTTP as of RFC 9110: one range a request (several are answered with the whole), ETag and If-Range, 416 and 405. At most 200 connections;
+ * a client that reads nothing for 300 s is dropped. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +17,8 @@ struct web_options {
 	int port;              /* 0: a free one (web_port tells) */
 	const char *root;      /* the scratch directory; only files that a signed URL names below it are served, links never followed */
 	const char *advertise; /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */
-	/* Readiness for /readyz, and the text of /metrics (owned by the caller of the callback, freed with free). May be NULL. */
+	/* Readiness for /readyz, and the text of /metrics (owned by the caller of the callback, freed with free). May be NULL. Called on the
+	 * server's thread: they must not block. */
 	bool (*ready)(void *arg);
 	char *(*metrics)(void *arg);
 	void *arg;
@@ -27,4 +31,5 @@ int web_port(const struct web *web);
 char *web_url(const struct web *web, const char *path, struct error **err);
 /* Ends serving, keeps the rest: no callback is called any more. URLs can still be made. Accepts NULL. */
 void web_silence(struct web *web);
-void web_stop(struct web *web); /* accepts NULL */
+/* Ends within a second: what is being downloaded is cut off. Accepts NULL. */
+void web_stop(struct web *web);
