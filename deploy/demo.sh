@@ -69,9 +69,6 @@ tell "$("$vic" version)"
 
 # --- the source ----------------------------------------------------------------------------------------------------------
 
-# The disks are made once: what is made from what is in the name.
-disks=$cache/demo-$(cat "$0" test/peers/guest/guest.sh | sha256sum | cut -c1-12)
-boot=$disks/boot.raw data=$disks/data.raw
 pattern() { # pattern MIB NAME: bytes that look random, the same each time
 	head -c $(($1 << 20)) /dev/zero | openssl enc -aes-128-ctr -nosalt -pass "pass:$2" -md sha256 -pbkdf2 2>/dev/null
 }
@@ -83,6 +80,9 @@ make_disks() {
 	pattern 112 two | dd of="$data.new" bs=1M seek=200 conv=notrunc iflag=fullblock
 	mv "$data.new" "$data"
 }
+# They are made once: the name says from what.
+disks=$cache/demo-$({ declare -f pattern make_disks; cat test/peers/guest/guest.sh; } | sha256sum | cut -c1-12)
+boot=$disks/boot.raw data=$disks/data.raw
 step "A VM at the source: a small Linux that boots, and a data disk (512 MiB, 160 of them in use)"
 [ -e "$data" ] || quietly make_disks
 tell "disk 1: $(stat -c %s "$boot") bytes, disk 2: $(stat -c %s "$data") bytes"
@@ -116,10 +116,10 @@ boot_and_compare() {
 			port[$bus]=$((${port[$bus]:-0} + 1))
 			if [ "$bus" != "$firstbus" ] && [ "$bus" != virtio ]; then die "the demo's disks are on one bus, not on $firstbus and $bus"; fi
 			case $bus in
-			virtio) args+=(-device "virtio-blk-pci,drive=d$n") ;;
-			sata) args+=(-device "ide-hd,drive=d$n,bus=sata.${port[$bus]}") ;;
-			scsi) args+=(-device "scsi-hd,drive=d$n,bus=scsi.0") ;;
-			usb) args+=(-device "usb-storage,drive=d$n,bus=usb.0") ;;
+			virtio) args+=(-device "virtio-blk-pci,drive=d$n,serial=disk$n") ;;
+			sata) args+=(-device "ide-hd,drive=d$n,serial=disk$n,bus=sata.${port[$bus]}") ;;
+			scsi) args+=(-device "scsi-hd,drive=d$n,serial=disk$n,bus=scsi.0") ;;
+			usb) args+=(-device "usb-storage,drive=d$n,serial=disk$n,bus=usb.0") ;;
 			*) die "the manifest has a disk on a bus \"$bus\"" ;;
 			esac
 		fi
@@ -141,12 +141,12 @@ boot_and_compare() {
 	guest=''
 	wait $i || true
 
-	# What the guest says, against what the source has.
+	# What the guest says, against what the source has. The guest names its disks and NICs in the order in which their drivers came up.
 	n=0
 	for file in "$boot" "$data"; do
-		n=$((n + 1))
 		wanted="bytes=$(stat -c %s "$file") sha256=$(head -c $((64 << 20)) "$file" | sha256sum | cut -d' ' -f1)"
-		got=$(sed -n 's/^GUEST disk .*\(bytes=[0-9]*\) .*\(sha256=[0-9a-f]*\).*/\1 \2/p' "$log" | sed -n "${n}p")
+		got=$(sed -n 's/^GUEST disk .*\(bytes=[0-9]*\) .*\(sha256=[0-9a-f]*\) .*serial='"disk$n"'[^0-9]*$/\1 \2/p' "$log")
+		n=$((n + 1))
 		[ "$got" = "$wanted" ] || die "disk $n: the source has $wanted, the guest finds ${got:-nothing}"
 		tell "disk $n   same $wanted"
 		cmp "$file" "$(sed -n "${n}s/^[^ ]* //p" "$1")" || die "disk $n differs from the source's"

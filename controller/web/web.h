@@ -13,7 +13,7 @@
 struct web;
 
 struct web_options {
-	const char *bind;      /* address, NULL: all */
+	const char *bind;      /* an IPv4 or IPv6 address or an interface; NULL: all addresses of both */
 	int port;              /* 0: a free one (web_port tells) */
 	const char *root;      /* the scratch directory; only files that a signed URL names below it are served, links never followed */
 	const char *advertise; /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */

@@ -15,8 +15,8 @@
 #include "api/vm_model_json.h"
 #include "base/clock.h"
 #include "disk/pipeline.h"
-#include "json/codec.h"
 #include "source/source.h"
+#include "json/codec.h"
 
 struct probe {
 	const struct source_ops *ops;
@@ -115,8 +115,11 @@ static void *stream(void *arg)
 
 	if (asprintf(&path, "%s/%zu.raw", s->directory, s->index) < 0)
 		abort();
-	struct disk_pipeline_options options = { .format = s->export->disks[s->index].format, .path = path, .capacity = s->export->disks[s->index].capacity,
-						 .workers = s->probe->workers, .no_sync = true };
+	struct disk_pipeline_options options = { .format = s->export->disks[s->index].format,
+						 .path = path,
+						 .capacity = s->export->disks[s->index].capacity,
+						 .workers = s->probe->workers,
+						 .no_sync = true };
 	s->pipeline = disk_pipeline_new(&options, &s->error);
 	if (s->pipeline && s->probe->ops->export_stream(s->export, s->index, push, s, s->cancel, &s->error) == 0)
 		disk_pipeline_finish(s->pipeline, &result, &s->error);
@@ -150,7 +153,8 @@ static int export(struct probe *p, char **words, struct error **err)
 	cancelled = clock_monotonic_ms();
 	for (size_t i = 0; i < e->disk_count; i++) {
 		pthread_join(streams[i].thread, NULL);
-		printf("disk %s %llu%s%s\n", e->disks[i].id, (unsigned long long)streams[i].bytes, streams[i].error ? " " : "", error_message(streams[i].error));
+		printf("disk %s %llu%s%s\n", e->disks[i].id, (unsigned long long)streams[i].bytes, streams[i].error ? " " : "",
+		       error_message(streams[i].error));
 		if (streams[i].error && !result)
 			result = error_move(err, move_ptr(streams[i].error));
 		error_free(streams[i].error);

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/bn.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -54,8 +55,8 @@ struct server {
 static inline bool conn_write(struct conn *c, const void *data, size_t len)
 {
 	for (size_t at = 0; at < len;) {
-		ssize_t n = c->ssl ? SSL_write(c->ssl, (const char *)data + at, (int)(len - at)) :
-				     send(c->fd, (const char *)data + at, len - at, MSG_NOSIGNAL);
+		ssize_t n = c->ssl ? SSL_write(c->ssl, (const char *)data + at, (int)(len - at))
+				   : send(c->fd, (const char *)data + at, len - at, MSG_NOSIGNAL);
 
 		if (n <= 0)
 			return false;
@@ -119,7 +120,8 @@ static inline bool conn_read_request(struct conn *c, struct server_request *r)
 	r->body = calloc(1, r->body_len + 1);
 	memcpy(r->body, end + 4, have < r->body_len ? have : r->body_len);
 	while (have < r->body_len) {
-		ssize_t n = c->ssl ? SSL_read(c->ssl, r->body + have, (int)(r->body_len - have)) : recv(c->fd, r->body + have, r->body_len - have, 0);
+		ssize_t n = c->ssl ? SSL_read(c->ssl, r->body + have, (int)(r->body_len - have))
+				   : recv(c->fd, r->body + have, r->body_len - have, 0);
 
 		if (n <= 0)
 			goto fail;
@@ -175,6 +177,7 @@ static inline void *server_main(void *arg)
 		c = calloc(1, sizeof *c);
 		c->server = s;
 		c->fd = accept(s->fd, NULL, NULL);
+		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 		s->accepted++;
 		pthread_mutex_lock(&s->lock);
 		c->next = s->conns;
@@ -191,7 +194,11 @@ static inline struct server *server_start(SSL_CTX *tls, server_handler handler, 
 	socklen_t len = sizeof at;
 
 	signal(SIGPIPE, SIG_IGN);
-	*s = (struct server){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .stop = eventfd(0, EFD_CLOEXEC), .tls = tls, .handler = handler, .arg = arg };
+	*s = (struct server){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+			      .stop = eventfd(0, EFD_CLOEXEC),
+			      .tls = tls,
+			      .handler = handler,
+			      .arg = arg };
 	pthread_mutex_init(&s->lock, NULL);
 	if (bind(s->fd, (struct sockaddr *)&at, sizeof at) || listen(s->fd, 64) || getsockname(s->fd, (struct sockaddr *)&at, &len) ||
 	    pthread_create(&s->thread, NULL, server_main, s))

@@ -52,7 +52,8 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 	if (!strcmp(p, "/stream"))
 		return stream(c);
 	if (!strcmp(p, "/chunked"))
-		return conn_printf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5;x=y\r\ndefgh\r\n0\r\nTrailer: t\r\n\r\n");
+		return conn_printf(
+			c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5;x=y\r\ndefgh\r\n0\r\nTrailer: t\r\n\r\n");
 	if (!strcmp(p, "/chunked-cut"))
 		conn_printf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
 	if (!strcmp(p, "/cut"))
@@ -128,7 +129,8 @@ static struct http_client *client_of(const struct http_trust *trust)
 }
 
 /* One request by a new client; the error's text is checked for the parts. */
-static void expect_failure(struct http_request q, const struct server *s, const char *path, enum error_class class, const char *reason, const char *part)
+static void expect_failure(struct http_request q, const struct server *s, const char *path, enum error_class class, const char *reason,
+			   const char *part)
 {
 	struct http_client *client = client_of(NULL);
 	AUTO_FREE char *url = url_of(s, path);
@@ -174,7 +176,13 @@ static void test_methods_headers_bodies(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 4; i++) {
-		struct http_request q = { .method = bodies[i], .url = url, .headers = headers, .body = "data", .body_len = 4, .user = "me", .password = PASSWORD };
+		struct http_request q = { .method = bodies[i],
+					  .url = url,
+					  .headers = headers,
+					  .body = "data",
+					  .body_len = 4,
+					  .user = "me",
+					  .password = PASSWORD };
 		AUTO_RESPONSE struct http_response r = { 0 };
 		AUTO_FREE char *test = NULL;
 
@@ -239,7 +247,8 @@ static void test_a_sink_ends_the_transfer_with_its_error(void **state)
 	struct collected c = { .stop_at = 1 << 20 };
 
 	(void)state;
-	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/stream", ERROR_PERMANENT, "SinkFull", "the sink is full");
+	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/stream", ERROR_PERMANENT, "SinkFull",
+		       "the sink is full");
 	assert_true(c.len < STREAM_BYTES);
 }
 
@@ -248,16 +257,19 @@ static void test_statuses(void **state)
 	static const struct {
 		const char *path;
 		enum error_class class;
-	} cases[] = { { "/status/400", ERROR_PERMANENT }, { "/status/401", ERROR_PERMANENT }, { "/status/404", ERROR_NOT_FOUND }, { "/status/408", ERROR_TRANSIENT },
-		      { "/status/409", ERROR_CONFLICT },  { "/status/410", ERROR_GONE },      { "/status/429", ERROR_TRANSIENT }, { "/status/500", ERROR_TRANSIENT },
-		      { "/status/503", ERROR_TRANSIENT }, { "/status/302", ERROR_PERMANENT } };
+	} cases[] = { { "/status/400", ERROR_PERMANENT }, { "/status/401", ERROR_PERMANENT }, { "/status/404", ERROR_NOT_FOUND },
+		      { "/status/408", ERROR_TRANSIENT }, { "/status/409", ERROR_CONFLICT },  { "/status/410", ERROR_GONE },
+		      { "/status/429", ERROR_TRANSIENT }, { "/status/500", ERROR_TRANSIENT }, { "/status/503", ERROR_TRANSIENT },
+		      { "/status/302", ERROR_PERMANENT } };
 	struct collected c = { 0 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, cases[i].path, cases[i].class, "HTTPStatus", ": not so ? schön ??");
+		expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, cases[i].path, cases[i].class, "HTTPStatus",
+			       ": not so ? schön ??");
 	/* What is no success never reaches the sink, however much of it there is. */
-	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/big-refusal", ERROR_PERMANENT, "HTTPStatus", "400: eeee");
+	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/big-refusal", ERROR_PERMANENT, "HTTPStatus",
+		       "400: eeee");
 	expect_failure((struct http_request){ .max_body = 100 }, plain, "/big-refusal", ERROR_PERMANENT, "HTTPStatus", "400: eeee");
 	assert_int_equal(c.len, 0);
 }
@@ -283,10 +295,12 @@ static void test_a_cut_body_is_no_success(void **state)
 	struct collected c = { 0 };
 
 	(void)state;
-	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/cut", ERROR_TRANSIENT, "ConnectionLost", "127.0.0.1");
+	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/cut", ERROR_TRANSIENT, "ConnectionLost",
+		       "127.0.0.1");
 	assert_int_equal(c.len, 10);
 	expect_failure((struct http_request){ 0 }, plain, "/cut", ERROR_TRANSIENT, "ConnectionLost", "127.0.0.1");
-	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/chunked-cut", ERROR_TRANSIENT, "ConnectionLost", "127.0.0.1");
+	expect_failure((struct http_request){ .sink = collect, .sink_arg = &c }, plain, "/chunked-cut", ERROR_TRANSIENT, "ConnectionLost",
+		       "127.0.0.1");
 	expect_failure((struct http_request){ 0 }, plain, "/nothing", ERROR_TRANSIENT, "ConnectionLost", "127.0.0.1");
 	expect_failure((struct http_request){ 0 }, plain, "/garbage", ERROR_TRANSIENT, "InvalidAnswer", "127.0.0.1");
 }
@@ -303,15 +317,18 @@ static void test_time_limits(void **state)
 	static const struct {
 		const char *path, *reason;
 		unsigned stall_ms, timeout_ms;
-	} cases[] = { { "/stall", "Stalled", 300, 0 },   { "/silent", "Stalled", 300, 0 }, { "/silent", "TimedOut", 0, 300 },
-		      { "/drip", "TimedOut", 200, 500 }, { "/stall", "TimedOut", 0, 300 } };
+	} cases[] = { { "/stall", "Stalled", 300, 0 },
+		      { "/silent", "Stalled", 300, 0 },
+		      { "/silent", "TimedOut", 0, 300 },
+		      { "/drip", "TimedOut", 200, 500 },
+		      { "/stall", "TimedOut", 0, 300 } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		uint64_t begun = clock_monotonic_ms(), took;
 
-		expect_failure((struct http_request){ .stall_timeout_ms = cases[i].stall_ms, .timeout_ms = cases[i].timeout_ms }, plain, cases[i].path,
-			       ERROR_TRANSIENT, cases[i].reason, "127.0.0.1");
+		expect_failure((struct http_request){ .stall_timeout_ms = cases[i].stall_ms, .timeout_ms = cases[i].timeout_ms }, plain,
+			       cases[i].path, ERROR_TRANSIENT, cases[i].reason, "127.0.0.1");
 		took = clock_monotonic_ms() - begun;
 		assert_in_range(took, 250, 1500);
 	}
@@ -344,7 +361,8 @@ static void test_cancel_wakes_at_once(void **state)
 		uint64_t now;
 
 		assert_int_equal(pthread_create(&thread, NULL, request_cancel, &c), 0);
-		expect_failure((struct http_request){ .cancel = c.cancel, .sink = collect, .sink_arg = &got }, plain, paths[i], ERROR_CANCELLED, "Cancelled", "");
+		expect_failure((struct http_request){ .cancel = c.cancel, .sink = collect, .sink_arg = &got }, plain, paths[i],
+			       ERROR_CANCELLED, "Cancelled", "");
 		now = clock_monotonic_ms();
 		pthread_join(thread, NULL);
 		assert_in_range(now - c.at, 0, 200);
@@ -403,11 +421,14 @@ static void test_redirects_have_limits(void **state)
 	AUTO_RESPONSE struct http_response r = { 0 }, posted = { 0 };
 
 	(void)state;
-	expect_failure((struct http_request){ .follow_redirects = true }, plain, "/loop", ERROR_PERMANENT, "TooManyRedirects", "more than 5");
-	expect_failure((struct http_request){ .follow_redirects = true }, plain, "/to?file:///etc/passwd", ERROR_PERMANENT, "InvalidURL", "http");
+	expect_failure((struct http_request){ .follow_redirects = true }, plain, "/loop", ERROR_PERMANENT, "TooManyRedirects",
+		       "more than 5");
+	expect_failure((struct http_request){ .follow_redirects = true }, plain, "/to?file:///etc/passwd", ERROR_PERMANENT, "InvalidURL",
+		       "http");
 	assert_int_equal(http_perform(client, &(struct http_request){ .url = url }, &r, NULL), 0);
 	assert_int_equal(r.status, 302);
-	assert_int_equal(http_perform(client, &(struct http_request){ .method = "POST", .url = url, .follow_redirects = true }, &posted, NULL), 0);
+	assert_int_equal(
+		http_perform(client, &(struct http_request){ .method = "POST", .url = url, .follow_redirects = true }, &posted, NULL), 0);
 	assert_int_equal(posted.status, 302);
 	http_client_free(client);
 }
@@ -582,8 +603,10 @@ static void test_tls_expired(void **state)
 
 static void test_tls_client_certificate(void **state)
 {
-	struct identity ca = identity_new("Test CA", NULL, NULL, 10), id = identity_new("server", "IP:127.0.0.1", &ca, 10), me = identity_new("me", NULL, &ca, 10);
-	AUTO_FREE char *ca_pem = identity_cert_pem(&ca), *cert = identity_cert_pem(&me), *key = identity_key_pem(&me), *other_key = identity_key_pem(&id);
+	struct identity ca = identity_new("Test CA", NULL, NULL, 10), id = identity_new("server", "IP:127.0.0.1", &ca, 10),
+			me = identity_new("me", NULL, &ca, 10);
+	AUTO_FREE char *ca_pem = identity_cert_pem(&ca), *cert = identity_cert_pem(&me), *key = identity_key_pem(&me),
+		       *other_key = identity_key_pem(&id);
 	SSL_CTX *tls = identity_server(&id);
 	struct server *s;
 
@@ -594,7 +617,8 @@ static void test_tls_client_certificate(void **state)
 	tls_expect(s, &(struct http_trust){ .ca_pem = ca_pem, .client_cert_pem = cert, .client_key_pem = key }, "127.0.0.1", NULL);
 	AUTO_FREE char *without = tls_try(s, &(struct http_trust){ .ca_pem = ca_pem }, "127.0.0.1");
 	assert_non_null(without);
-	AUTO_FREE char *mismatch = tls_try(s, &(struct http_trust){ .ca_pem = ca_pem, .client_cert_pem = cert, .client_key_pem = other_key }, "127.0.0.1");
+	AUTO_FREE char *mismatch =
+		tls_try(s, &(struct http_trust){ .ca_pem = ca_pem, .client_cert_pem = cert, .client_key_pem = other_key }, "127.0.0.1");
 	assert_non_null(strstr(mismatch, "Permanent InvalidCertificate"));
 	server_stop(s);
 	identity_free(&ca);

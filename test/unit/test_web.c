@@ -559,6 +559,26 @@ static void stop_with_open_downloads(void **state)
 	web_stop(NULL);
 }
 
+/* On the way out the callbacks' argument goes first; who still needs a URL gets the same. */
+static void silence(void **state)
+{
+	struct web *w = start();
+	AUTO_FREE char *before = signed_route(w, DISK), *after = NULL;
+	struct pollfd answer = { .fd = dial(web_port(w)), .events = POLLIN };
+	static const char request[] = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+	(void)state;
+	web_silence(w);
+	web_silence(w);
+	web_silence(NULL);
+	after = signed_route(w, DISK);
+	assert_string_equal(after, before);
+	assert_int_equal(send(answer.fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+	assert_int_equal(poll(&answer, 1, 300), 0);
+	close(answer.fd);
+	web_stop(w);
+}
+
 /* A wrong image must not look like a whole one. */
 static void file_that_shrinks(void **state)
 {
@@ -821,6 +841,7 @@ int main(void)
 		cmocka_unit_test(several_at_once),
 		cmocka_unit_test(slow_client),
 		cmocka_unit_test(stop_with_open_downloads),
+		cmocka_unit_test(silence),
 		cmocka_unit_test(file_that_shrinks),
 		cmocka_unit_test(key_is_kept),
 		cmocka_unit_test(key_that_cannot_be_read),

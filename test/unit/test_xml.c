@@ -23,7 +23,7 @@ static xmlDoc *parse(const char *text)
 static void test_reading(void **state)
 {
 	AUTO_XML xmlDoc *doc = parse(
-		"<?xml version=\"1.0\"?><s:a xmlns:s=\"urn:s\" xmlns:x=\"urn:x\"><b x:type=\"v:Disk\"><n>12</n><t> x &amp; <![CDATA[<y>]]></t></b>"
+		"<?xml version=\"1.0\"?><s:a xmlns:s=\"urn:s\" xmlns:x=\"http://www.w3.org/2001/XMLSchema-instance\"><b x:type=\"v:Disk\"><n>12</n><t> x &amp; <![CDATA[<y>]]></t></b>"
 		"<!-- no --><b><n>-3</n></b><c/><n>z</n></s:a>");
 	const xmlNode *root = xmlDocGetRootElement(doc), *b = xml_child(root, "b");
 	AUTO_FREE char *type = xml_type(b), *text = xml_path_text(b, "t"), *none = xml_type(xml_child(root, "c"));

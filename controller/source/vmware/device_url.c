@@ -82,7 +82,7 @@ static const char *numbers_of(const char *place)
 static const char *family_of(const char *place)
 {
 	static const char *const families[][2] = { { "SCSI", "SCSI" }, { "Lsi", "SCSI" },  { "BusLogic", "SCSI" }, { "AHCI", "SATA" },
-						   { "SATA", "SATA" }, { "NVME", "NVME" }, { "IDE", "IDE" },	   { "USB", "USB" } };
+						   { "SATA", "SATA" }, { "NVME", "NVME" }, { "IDE", "IDE" },       { "USB", "USB" } };
 
 	for (size_t i = 0; i < sizeof families / sizeof *families; i++)
 		if (strcasestr(place, families[i][0]))
@@ -93,7 +93,8 @@ static const char *family_of(const char *place)
 /* The controller may go by another name of the same kind. */
 static bool like_place(const char *offered, const char *wanted)
 {
-	return *numbers_of(wanted) && !strcmp(numbers_of(offered), numbers_of(wanted)) && *family_of(wanted) && !strcmp(family_of(offered), family_of(wanted));
+	return *numbers_of(wanted) && !strcmp(numbers_of(offered), numbers_of(wanted)) && *family_of(wanted) &&
+	       !strcmp(family_of(offered), family_of(wanted));
 }
 
 static size_t match_by(struct offers *offers, const struct vm_model *model, const xmlNode **urls, bool (*same)(const char *, const char *))
@@ -112,6 +113,28 @@ static size_t match_by(struct offers *offers, const struct vm_model *model, cons
 		}
 	}
 	return matched;
+}
+
+/* Whether what is offered bears the name of a disk other than i. */
+static bool names_another(const struct offer *o, const struct vm_model *model, size_t i)
+{
+	for (size_t k = 0; k < model->disk_count; k++)
+		if (k != i && (same_place(o->place, place_of(&model->disks[k])) || like_place(o->place, place_of(&model->disks[k]))))
+			return true;
+	return false;
+}
+
+/* One that is left over on both sides: there is no other that it could be. */
+static void match_last(struct offers *offers, const struct vm_model *model, const xmlNode **urls)
+{
+	size_t i = 0, k = 0;
+
+	while (urls[i])
+		i++;
+	while (offers->list[k].taken)
+		k++;
+	if (!names_another(&offers->list[k], model, i))
+		urls[i] = offers->list[k].node;
 }
 
 /* The place of a disk among the others in the order of the devices' keys, in which a lease lists them. */
@@ -144,25 +167,15 @@ int device_urls_match(const xmlNode *info, const struct vm_model *model, const x
 			urls[i] = offers.list[rank_of(model, i)].node;
 		return 0;
 	}
-	/* One that is left over on both sides: there is no other that it could be. */
-	if (offers.count == model->disk_count && matched + 1 == model->disk_count) {
-		const struct offer *left = offers.list;
-		size_t i = 0;
-
-		while (left->taken)
-			left++;
-		while (urls[i])
-			i++;
-		urls[i] = left->node;
-		return 0;
-	}
+	if (offers.count == model->disk_count && matched + 1 == model->disk_count)
+		match_last(&offers, model, urls);
 	for (size_t i = 0; i < model->disk_count; i++)
 		if (!urls[i])
 			return error_set(err, ERROR_PERMANENT, "DiskNotExported", "the export of %s does not offer %s (%s)", model->name,
 					 model->disks[i].label ? model->disks[i].label : "a disk", place_of(&model->disks[i]));
 	if (offers.count > model->disk_count)
-		return error_set(err, ERROR_TRANSIENT, "DisksChanged", "the export of %s offers %zu disks, but it had %zu just before", model->name, offers.count,
-				 model->disk_count);
+		return error_set(err, ERROR_TRANSIENT, "DisksChanged", "the export of %s offers %zu disks, but it had %zu just before",
+				 model->name, offers.count, model->disk_count);
 	return 0;
 }
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "source/vmware/property.h"
+#include "json/codec.h"
 
 #define LISTED_MAX 12
 
@@ -105,9 +105,11 @@ static int list_datacenters(struct vmware_session *s, struct inventory *inventor
 	CLEANUP(buffer_free) struct buffer spec = { 0 };
 
 	buffer_init(&spec, 65536);
-	buffer_add_string(&spec, "<specSet><propSet><type>Datacenter</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>vmFolder</pathSet></propSet>"
-				 "<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
-				 "<objectSet><obj type=\"Folder\">");
+	buffer_add_string(
+		&spec,
+		"<specSet><propSet><type>Datacenter</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>vmFolder</pathSet></propSet>"
+		"<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
+		"<objectSet><obj type=\"Folder\">");
 	xml_add_escaped(&spec, vmware_session_content(s)->root_folder);
 	buffer_add_string(&spec, "</obj><skip>true</skip><selectSet xsi:type=\"TraversalSpec\"><name>folders</name><type>Folder</type>"
 				 "<path>childEntity</path><skip>false</skip><selectSet><name>folders</name></selectSet></selectSet>"
@@ -125,7 +127,8 @@ static void list_path(struct buffer *list, size_t *count, const char *path)
 	(*count)++;
 }
 
-int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path_out, char **folder_out, struct cancel *cancel, struct error **err)
+int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path_out, char **folder_out, struct cancel *cancel,
+			   struct error **err)
 {
 	AUTO_JSON json_t *objects = json_object();
 	struct inventory inventory = { objects };
@@ -166,11 +169,11 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 			return error_set_errno(err, ENOMEM, "cannot list the datacenters");
 	}
 	if (!found)
-		return error_set(err, ERROR_PERMANENT, "DatacenterNotFound", "%s has no datacenter %s; correct spec.dc. It has: %s", vmware_session_host(s),
-				 dc, all_count ? all.data : "none that this user may see");
+		return error_set(err, ERROR_PERMANENT, "DatacenterNotFound", "%s has no datacenter %s; correct spec.dc. It has: %s",
+				 vmware_session_host(s), dc, all_count ? all.data : "none that this user may see");
 	if (found > 1)
-		return error_set(err, ERROR_PERMANENT, "DatacenterAmbiguous", "%zu datacenters are named %s; write one of these paths into spec.dc: %s", found, dc,
-				 matching.data);
+		return error_set(err, ERROR_PERMANENT, "DatacenterAmbiguous",
+				 "%zu datacenters are named %s; write one of these paths into spec.dc: %s", found, dc, matching.data);
 	*path_out = move_ptr(path);
 	*folder_out = move_ptr(folder);
 	return 0;
@@ -181,21 +184,25 @@ static int list_vms(struct vmware_session *s, const char *vm_folder, struct inve
 	CLEANUP(buffer_free) struct buffer spec = { 0 };
 
 	buffer_init(&spec, 65536);
-	buffer_add_string(&spec, "<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
-				 "<pathSet>parentVApp</pathSet></propSet>"
-				 "<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
-				 "<propSet><type>VirtualApp</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>parentFolder</pathSet></propSet>"
-				 "<objectSet><obj type=\"Folder\">");
+	buffer_add_string(
+		&spec,
+		"<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
+		"<pathSet>parentVApp</pathSet></propSet>"
+		"<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
+		"<propSet><type>VirtualApp</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>parentFolder</pathSet></propSet>"
+		"<objectSet><obj type=\"Folder\">");
 	xml_add_escaped(&spec, vm_folder);
 	/* A machine in a vApp has no parent folder: it is reached through the vApp. */
-	buffer_add_string(&spec, "</obj><skip>false</skip>"
-				 "<selectSet xsi:type=\"TraversalSpec\"><name>folders</name><type>Folder</type><path>childEntity</path><skip>false</skip>"
-				 "<selectSet><name>folders</name></selectSet><selectSet><name>vapps</name></selectSet>"
-				 "<selectSet><name>nested</name></selectSet></selectSet>"
-				 "<selectSet xsi:type=\"TraversalSpec\"><name>vapps</name><type>VirtualApp</type><path>vm</path><skip>false</skip></selectSet>"
-				 "<selectSet xsi:type=\"TraversalSpec\"><name>nested</name><type>VirtualApp</type><path>resourcePool</path><skip>false</skip>"
-				 "<selectSet><name>vapps</name></selectSet><selectSet><name>nested</name></selectSet></selectSet>"
-				 "</objectSet></specSet>");
+	buffer_add_string(
+		&spec,
+		"</obj><skip>false</skip>"
+		"<selectSet xsi:type=\"TraversalSpec\"><name>folders</name><type>Folder</type><path>childEntity</path><skip>false</skip>"
+		"<selectSet><name>folders</name></selectSet><selectSet><name>vapps</name></selectSet>"
+		"<selectSet><name>nested</name></selectSet></selectSet>"
+		"<selectSet xsi:type=\"TraversalSpec\"><name>vapps</name><type>VirtualApp</type><path>vm</path><skip>false</skip></selectSet>"
+		"<selectSet xsi:type=\"TraversalSpec\"><name>nested</name><type>VirtualApp</type><path>resourcePool</path><skip>false</skip>"
+		"<selectSet><name>vapps</name></selectSet><selectSet><name>nested</name></selectSet></selectSet>"
+		"</objectSet></specSet>");
 	return vmware_retrieve(s, spec.data, keep, inventory, cancel, err);
 }
 
@@ -242,7 +249,8 @@ static void candidates_free(struct candidates *c)
 
 enum manner { BY_PLACE, BY_NAME, BY_REFERENCE };
 
-static bool matches(enum manner how, const char *ref, const char *have, const char *path, const char *dc_path, const struct source_vm_name *name)
+static bool matches(enum manner how, const char *ref, const char *have, const char *path, const char *dc_path,
+		    const struct source_vm_name *name)
 {
 	AUTO_FREE char *direct = NULL;
 
@@ -259,7 +267,8 @@ static bool matches(enum manner how, const char *ref, const char *have, const ch
 	return false;
 }
 
-static int collect(const struct inventory *inventory, enum manner how, const char *dc_path, const struct source_vm_name *name, struct candidates *out)
+static int collect(const struct inventory *inventory, enum manner how, const char *dc_path, const struct source_vm_name *name,
+		   struct candidates *out)
 {
 	const char *ref;
 	json_t *object;
@@ -303,14 +312,15 @@ int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm
 			return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
 	if (!found.count && name->folder && *name->folder)
 		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
-				 "there is no virtual machine %s in the folder %s of %s; correct spec.virtualMachineName or spec.folder", name->name, name->folder,
-				 dc_path);
+				 "there is no virtual machine %s in the folder %s of %s; correct spec.virtualMachineName or spec.folder",
+				 name->name, name->folder, dc_path);
 	if (!found.count)
-		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound", "there is no virtual machine %s in %s; correct spec.virtualMachineName",
-				 name->name, dc_path);
+		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
+				 "there is no virtual machine %s in %s; correct spec.virtualMachineName", name->name, dc_path);
 	if (found.count > 1)
-		return error_set(err, ERROR_PERMANENT, "VirtualMachineAmbiguous", "%zu virtual machines are named %s; set spec.folder to the one meant of: %s",
-				 found.count, name->name, found.paths.data ? found.paths.data : "");
+		return error_set(err, ERROR_PERMANENT, "VirtualMachineAmbiguous",
+				 "%zu virtual machines are named %s; set spec.folder to the one meant of: %s", found.count, name->name,
+				 found.paths.data ? found.paths.data : "");
 	*ref_out = move_ptr(found.ref);
 	*path_out = move_ptr(found.path);
 	return 0;

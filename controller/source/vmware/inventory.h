@@ -6,7 +6,8 @@
 
 /* The datacenter that spec.dc names: by name or inventory path. path and vm_folder (value of the Folder) are owned by the caller. Names
  * may be written as they are, or as vCenter writes them in paths (%2f for a slash). */
-int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path, char **vm_folder, struct cancel *cancel, struct error **err);
+int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path, char **vm_folder, struct cancel *cancel,
+			   struct error **err);
 
 /* The virtual machine of this name below the datacenter's vm folder: its reference (vm-12) and inventory path, owned by the caller. With
  * no folder given, one directly in the vm folder goes before namesakes in other folders; "folder/name" is a name too, and so is a

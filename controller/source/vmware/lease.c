@@ -10,14 +10,14 @@
 #include "source/vmware/device_url.h"
 #include "source/vmware/property.h"
 
-#define ACQUIRE_MS 30000      /* ExportVm itself, which is not cancelled */
-#define READY_MS 300000       /* how long a lease may take to be ready */
+#define ACQUIRE_MS 30000 /* ExportVm itself, which is not cancelled */
+#define READY_MS 300000  /* how long a lease may take to be ready */
 #define POLL_MS 150
-#define STALL_MS 120000       /* a stream that gives no byte for so long is broken off */
-#define END_MS 10000          /* for each call that ends a lease */
+#define STALL_MS 120000 /* a stream that gives no byte for so long is broken off */
+#define END_MS 10000    /* for each call that ends a lease */
 #define END_TRIES 3
 #define KEEPALIVE_MAX_S 30
-#define SHA1_TEXT_MAX 60      /* 40 digits and 19 colons */
+#define SHA1_TEXT_MAX 60 /* 40 digits and 19 colons */
 
 struct lease {
 	struct source_export export;
@@ -146,9 +146,9 @@ static int state_error(const xmlNode *fault, const struct vm_model *model, struc
 	if (text)
 		soap_shorten(text, 600);
 	/* It is there now, and what it was refused for may be its files' locks: only what cannot change is permanent. */
-	return error_set(err, type && !strcmp(type, "NotSupported") ? ERROR_PERMANENT : ERROR_TRANSIENT, soap_fault_reason(type, "ExportFailed"),
-			 "the export of %s failed at the source: %s (%s)", model->name, text && *text ? text : "no reason given",
-			 soap_fault_reason(type, "ExportFailed"));
+	return error_set(err, type && !strcmp(type, "NotSupported") ? ERROR_PERMANENT : ERROR_TRANSIENT,
+			 soap_fault_reason(type, "ExportFailed"), "the export of %s failed at the source: %s (%s)", model->name,
+			 text && *text ? text : "no reason given", soap_fault_reason(type, "ExportFailed"));
 }
 
 static int wait_ready(struct lease *l, const struct vm_model *model, struct cancel *cancel, struct error **err)
@@ -168,7 +168,8 @@ static int wait_ready(struct lease *l, const struct vm_model *model, struct canc
 		if (state && !strcmp(state, "error"))
 			return state_error(vmware_property(o, "error"), model, err);
 		if (clock_monotonic_ms() - begun > READY_MS)
-			return error_set(err, ERROR_TRANSIENT, "ExportTimedOut", "the export of %s was not ready after %d s", model->name, READY_MS / 1000);
+			return error_set(err, ERROR_TRANSIENT, "ExportTimedOut", "the export of %s was not ready after %d s", model->name,
+					 READY_MS / 1000);
 		if (cancel_wait(cancel, POLL_MS))
 			return cancel_check(cancel, err);
 	}
@@ -183,12 +184,14 @@ static int acquire(struct lease *l, const struct vm_model *model, struct cancel 
 	if (cancel_check(cancel, err) < 0)
 		return -1;
 	/* Not cancelled: a lease whose name never came back would hold the machine until its time limit. */
-	doc = vmware_call_within(l->session, ACQUIRE_MS, "ExportVm", (struct vmware_ref){ "VirtualMachine", model->source_id }, "", &result, NULL, &failed);
+	doc = vmware_call_within(l->session, ACQUIRE_MS, "ExportVm", (struct vmware_ref){ "VirtualMachine", model->source_id }, "", &result,
+				 NULL, &failed);
 	if (!doc && !strcmp(failed->reason, "TaskInProgress"))
-		return error_set(err, ERROR_TRANSIENT, "ExportBusy",
-				 "another task holds %s at the source, perhaps an export that was left behind; that ends by itself when its lease times out, "
-				 "after 5 minutes by default (%s)",
-				 model->name, failed->message);
+		return error_set(
+			err, ERROR_TRANSIENT, "ExportBusy",
+			"another task holds %s at the source, perhaps an export that was left behind; that ends by itself when its lease times out, "
+			"after 5 minutes by default (%s)",
+			model->name, failed->message);
 	if (!doc && !strcmp(failed->reason, "InvalidPowerState"))
 		return error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "%s is not off any more: %s", model->name, failed->message);
 	if (!doc) {
@@ -214,8 +217,8 @@ static int record(struct lease *l, const struct vm_model *model, struct error **
 	return -1;
 }
 
-struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model, source_ledger ledger,
-				  void *ledger_arg, struct cancel *cancel, struct error **err)
+struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model,
+				  source_ledger ledger, void *ledger_arg, struct cancel *cancel, struct error **err)
 {
 	struct lease *l = calloc(1, sizeof *l);
 
@@ -228,7 +231,8 @@ struct source_export *lease_begin(struct vmware_session *session, const struct s
 	l->ending = cancel_new(NULL);
 	if (!l->vm || !l->ending)
 		error_set_errno(err, ENOMEM, "cannot export %s", model->name);
-	else if (record(l, model, err) == 0 && acquire(l, model, cancel, err) == 0 && wait_ready(l, model, cancel, err) == 0 && start_heart(l, err) == 0)
+	else if (record(l, model, err) == 0 && acquire(l, model, cancel, err) == 0 && wait_ready(l, model, cancel, err) == 0 &&
+		 start_heart(l, err) == 0)
 		return &l->export;
 	lease_end(&l->export, false, NULL);
 	return NULL;
@@ -238,7 +242,8 @@ int lease_stream(struct source_export *e, size_t i, source_sink sink, void *arg,
 {
 	struct lease *l = self(e);
 	const char *pin = l->thumbprints[i] && *l->thumbprints[i] ? l->thumbprints[i] : NULL;
-	struct http_trust trust = { .pin_sha1 = pin && strlen(pin) <= SHA1_TEXT_MAX ? pin : NULL, .pin_sha256 = pin && strlen(pin) > SHA1_TEXT_MAX ? pin : NULL };
+	struct http_trust trust = { .pin_sha1 = pin && strlen(pin) <= SHA1_TEXT_MAX ? pin : NULL,
+				    .pin_sha256 = pin && strlen(pin) > SHA1_TEXT_MAX ? pin : NULL };
 	/* The disks' host has another certificate, which the lease names; where it does not, the endpoint itself serves them. */
 	struct http_client *own = pin ? http_client_new(&trust, err) : NULL;
 	struct http_request request = { .url = l->urls[i], .stall_timeout_ms = STALL_MS, .sink = sink, .sink_arg = arg, .cancel = cancel };
@@ -308,14 +313,16 @@ int lease_end(struct source_export *e, bool ok, struct error **err)
 /* Whether a task that exports the machine is to be seen. What cannot be read is not there. */
 static bool is_exported(struct vmware_session *s, const char *vm, struct cancel *cancel)
 {
-	static const char *const vm_paths[] = { "recentTask", NULL }, *const task_paths[] = { "info.descriptionId", "info.name", "info.state", NULL };
+	static const char *const vm_paths[] = { "recentTask", NULL }, *const task_paths[] = { "info.descriptionId", "info.name",
+											      "info.state", NULL };
 	xmlNode *o = NULL;
 	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", vm }, vm_paths, &o, cancel, NULL);
 
 	for (const xmlNode *t = xml_first(vmware_property(doc ? o : NULL, "recentTask")); t; t = xml_next(t, NULL)) {
 		AUTO_FREE char *ref = xml_text(t), *description = NULL, *name = NULL, *state = NULL;
 		xmlNode *task = NULL;
-		AUTO_XML xmlDoc *read = vmware_properties(s, (struct vmware_ref){ "Task", ref ? ref : "" }, task_paths, &task, cancel, NULL);
+		AUTO_XML xmlDoc *read =
+			vmware_properties(s, (struct vmware_ref){ "Task", ref ? ref : "" }, task_paths, &task, cancel, NULL);
 
 		if (!read)
 			continue;
@@ -356,8 +363,9 @@ int lease_cleanup(struct vmware_session *session, const char *id, struct cancel 
 		return error_move(err, move_ptr(failed));
 	if (!is_exported(session, end + 1, cancel))
 		return 0;
-	return error_set(err, ERROR_TRANSIENT, "ExportBusy",
-			 "the export of %s that an earlier process began is still open, and this user lacks the privilege Sessions.TerminateSession to end it; "
-			 "it ends by itself when its lease times out, after 5 minutes by default",
-			 end + 1);
+	return error_set(
+		err, ERROR_TRANSIENT, "ExportBusy",
+		"the export of %s that an earlier process began is still open, and this user lacks the privilege Sessions.TerminateSession to end it; "
+		"it ends by itself when its lease times out, after 5 minutes by default",
+		end + 1);
 }

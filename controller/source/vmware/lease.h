@@ -8,8 +8,8 @@
 #include "source/vmware/session.h"
 
 /* The callbacks of source_ops. A machine that another lease or task holds is transient ExportBusy. */
-struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model, source_ledger ledger,
-				  void *ledger_arg, struct cancel *cancel, struct error **err);
+struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model,
+				  source_ledger ledger, void *ledger_arg, struct cancel *cancel, struct error **err);
 int lease_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err);
 void lease_progress(struct source_export *e, unsigned percent);
 int lease_end(struct source_export *e, bool ok, struct error **err);

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "source/vmware/property.h"
+#include "json/codec.h"
 
 #define DEVICES_MAX 1024 /* a machine has at most some 300 */
 #define MEMORY_MAX_MB (INT64_C(1) << 30)
@@ -15,16 +15,11 @@ static const struct {
 	const char *type;
 	enum vm_bus bus;
 } controllers[] = {
-	{ "VirtualIDEController", VM_BUS_IDE },
-	{ "VirtualAHCIController", VM_BUS_SATA },
-	{ "VirtualSATAController", VM_BUS_SATA },
-	{ "ParaVirtualSCSIController", VM_BUS_PVSCSI },
-	{ "VirtualLsiLogicController", VM_BUS_SCSI },
-	{ "VirtualLsiLogicSASController", VM_BUS_SCSI },
-	{ "VirtualBusLogicController", VM_BUS_SCSI },
-	{ "VirtualNVMEController", VM_BUS_NVME },
-	{ "VirtualUSBController", VM_BUS_USB },
-	{ "VirtualUSBXHCIController", VM_BUS_USB },
+	{ "VirtualIDEController", VM_BUS_IDE },       { "VirtualAHCIController", VM_BUS_SATA },
+	{ "VirtualSATAController", VM_BUS_SATA },     { "ParaVirtualSCSIController", VM_BUS_PVSCSI },
+	{ "VirtualLsiLogicController", VM_BUS_SCSI }, { "VirtualLsiLogicSASController", VM_BUS_SCSI },
+	{ "VirtualBusLogicController", VM_BUS_SCSI }, { "VirtualNVMEController", VM_BUS_NVME },
+	{ "VirtualUSBController", VM_BUS_USB },       { "VirtualUSBXHCIController", VM_BUS_USB },
 };
 
 /* A disk with what orders it. */
@@ -37,8 +32,10 @@ struct placed_disk {
 static const struct {
 	const char *type, *model;
 } cards[] = {
-	{ "VirtualVmxnet3", "vmxnet3" },     { "VirtualVmxnet3Vrdma", "vmxnet3" }, { "VirtualVmxnet2", "vmxnet2" }, { "VirtualVmxnet", "vmxnet2" },
-	{ "VirtualE1000", "e1000" },	     { "VirtualE1000e", "e1000e" },	   { "VirtualPCNet32", "pcnet32" }, { "VirtualSriovEthernetCard", "vmxnet3" },
+	{ "VirtualVmxnet3", "vmxnet3" }, { "VirtualVmxnet3Vrdma", "vmxnet3" },
+	{ "VirtualVmxnet2", "vmxnet2" }, { "VirtualVmxnet", "vmxnet2" },
+	{ "VirtualE1000", "e1000" },     { "VirtualE1000e", "e1000e" },
+	{ "VirtualPCNet32", "pcnet32" }, { "VirtualSriovEthernetCard", "vmxnet3" },
 };
 
 static enum vm_bus bus_of(const char *type)
@@ -116,7 +113,8 @@ static int read_disk(struct placed_disk *out, const xmlNode *list, const xmlNode
 	if (p.disk.allocated > p.disk.capacity)
 		p.disk.allocated = p.disk.capacity;
 	p.disk.label = xml_path_text(device, "deviceInfo/label");
-	if (asprintf(&p.disk.id, "%lld %s%lld:%lld", (long long)p.key, type ? type : "Controller", (long long)p.bus_number, (long long)p.unit) < 0)
+	if (asprintf(&p.disk.id, "%lld %s%lld:%lld", (long long)p.key, type ? type : "Controller", (long long)p.bus_number,
+		     (long long)p.unit) < 0)
 		p.disk.id = NULL;
 	*out = p;
 	return 0;
@@ -145,7 +143,8 @@ static void add_nic(struct vm_model *m, const xmlNode *device, const char *model
 		.mac = xml_path_text(device, "macAddress"),
 		.model = strdup(model),
 		.label = xml_path_text(device, "deviceInfo/label"),
-		.connected = xml_path_is(device, "connectable/connected", "true") || xml_path_is(device, "connectable/startConnected", "true"),
+		.connected =
+			xml_path_is(device, "connectable/connected", "true") || xml_path_is(device, "connectable/startConnected", "true"),
 	};
 }
 
@@ -153,7 +152,8 @@ static int keep_network(void *arg, const xmlNode *objects)
 {
 	json_t *names = arg;
 	AUTO_FREE char *name = xml_text(vmware_property(objects, "name")), *ref = xml_text(xml_child(objects, "obj"));
-	AUTO_FREE char *key = xml_text(vmware_property(objects, "key")), *opaque = xml_path_text(vmware_property(objects, "summary"), "opaqueNetworkId");
+	AUTO_FREE char *key = xml_text(vmware_property(objects, "key")),
+		       *opaque = xml_path_text(vmware_property(objects, "summary"), "opaqueNetworkId");
 
 	if (name && ref)
 		json_object_set_new(names, ref, json_string(name));
@@ -231,7 +231,8 @@ static void prefer_boot_disk(struct placed_disk *disks, size_t count, const xmlN
 	}
 }
 
-static int read_disks(struct vm_model *m, const xmlNode *list, size_t max, const xmlNode *layout, const xmlNode *boot_options, struct error **err)
+static int read_disks(struct vm_model *m, const xmlNode *list, size_t max, const xmlNode *layout, const xmlNode *boot_options,
+		      struct error **err)
 {
 	AUTO_FREE struct placed_disk *disks = calloc(max + 1, sizeof *disks);
 	size_t count = 0;
@@ -300,7 +301,8 @@ static int64_t number(const xmlNode *objects, const char *name)
 struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const char *ref, const char *path, struct error **err)
 {
 	AUTO_VM_MODEL struct vm_model *m = calloc(1, sizeof *m);
-	AUTO_FREE char *firmware = xml_text(vmware_property(o, "config.firmware")), *power = xml_text(vmware_property(o, "runtime.powerState"));
+	AUTO_FREE char *firmware = xml_text(vmware_property(o, "config.firmware")),
+		       *power = xml_text(vmware_property(o, "runtime.powerState"));
 	AUTO_FREE char *tools = xml_text(vmware_property(o, "guest.toolsRunningStatus"));
 	int64_t cpus = number(o, "config.hardware.numCPU"), cores = number(o, "config.hardware.numCoresPerSocket");
 	int64_t memory = number(o, "config.hardware.memoryMB");
@@ -317,9 +319,10 @@ struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const
 		return NULL;
 	}
 	if (!m->name || cpus < 1 || cpus > 4096 || memory < 1 || memory > MEMORY_MAX_MB) {
-		error_set(err, ERROR_PERMANENT, "NoConfiguration",
-			  "%s has no readable configuration (%lld CPUs, %lld MB); it may be inaccessible or orphaned, or the user lacks the right to read it", path,
-			  (long long)cpus, (long long)memory);
+		error_set(
+			err, ERROR_PERMANENT, "NoConfiguration",
+			"%s has no readable configuration (%lld CPUs, %lld MB); it may be inaccessible or orphaned, or the user lacks the right to read it",
+			path, (long long)cpus, (long long)memory);
 		return NULL;
 	}
 	m->vcpus = (unsigned)cpus;
@@ -381,19 +384,26 @@ void vmware_check_of(const xmlNode *o, const struct vm_model *model, json_t *pro
 	if (!model->disk_count)
 		complain(problems, "%s has no disks to import", path);
 	if (model->power == VM_POWER_SUSPENDED)
-		complain(problems, "%s is suspended, and what its memory holds would be lost; resume it and shut it down, or power it off", path);
+		complain(problems, "%s is suspended, and what its memory holds would be lost; resume it and shut it down, or power it off",
+			 path);
 	if (vmware_property(o, "config.keyId"))
 		complain(problems, "The configuration of %s is encrypted; decrypt the virtual machine first", path);
 	for (const xmlNode *d = xml_first(vmware_property(o, "config.hardware.device")); d; d = xml_next(d, NULL)) {
-		AUTO_FREE char *type = xml_type(d), *label = xml_path_text(d, "deviceInfo/label"), *backing = xml_type(xml_child(d, "backing"));
+		AUTO_FREE char *type = xml_type(d), *label = xml_path_text(d, "deviceInfo/label"),
+			       *backing = xml_type(xml_child(d, "backing"));
 		const char *name = label ? label : "a disk";
 
 		if (!type || strcmp(type, "VirtualDisk"))
 			continue;
 		if (xml_path_is(d, "backing/sharing", "sharingMultiWriter"))
-			complain(problems, "%s of %s is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first", name, path);
-		if (backing && !strcmp(backing, "VirtualDiskRawDiskMappingVer1BackingInfo") && xml_path_is(d, "backing/compatibilityMode", "physicalMode"))
-			complain(problems, "%s of %s is a raw device mapping in physical mode, which vSphere does not export; detach it first", name, path);
+			complain(problems,
+				 "%s of %s is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first",
+				 name, path);
+		if (backing && !strcmp(backing, "VirtualDiskRawDiskMappingVer1BackingInfo") &&
+		    xml_path_is(d, "backing/compatibilityMode", "physicalMode"))
+			complain(problems,
+				 "%s of %s is a raw device mapping in physical mode, which vSphere does not export; detach it first", name,
+				 path);
 		if (xml_child(xml_child(d, "backing"), "keyId"))
 			complain(problems, "%s of %s is encrypted; decrypt it first", name, path);
 	}

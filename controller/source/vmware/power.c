@@ -14,7 +14,8 @@ static struct vmware_ref ref_of(const struct vm_model *model)
 	return (struct vmware_ref){ "VirtualMachine", model->source_id };
 }
 
-int vmware_power_state(struct vmware_session *s, const struct vm_model *model, enum vm_power *out, struct cancel *cancel, struct error **err)
+int vmware_power_state(struct vmware_session *s, const struct vm_model *model, enum vm_power *out, struct cancel *cancel,
+		       struct error **err)
 {
 	static const char *const paths[] = { "runtime.powerState", NULL };
 	xmlNode *o = NULL;
@@ -37,10 +38,11 @@ int vmware_shutdown_guest(struct vmware_session *s, const struct vm_model *model
 	if (doc)
 		return 0;
 	if (!strcmp(failed->reason, "ToolsUnavailable"))
-		return error_set(err, ERROR_PERMANENT, "ToolsUnavailable",
-				 "VMware Tools do not run in %s, so its guest cannot be asked to shut down; set spec.forcePowerOff: true, or shut it down "
-				 "yourself",
-				 model->name);
+		return error_set(
+			err, ERROR_PERMANENT, "ToolsUnavailable",
+			"VMware Tools do not run in %s, so its guest cannot be asked to shut down; set spec.forcePowerOff: true, or shut it down "
+			"yourself",
+			model->name);
 	error_wrap(&failed, "cannot shut down the guest of %s", model->name);
 	return error_move(err, move_ptr(failed));
 }

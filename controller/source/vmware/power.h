@@ -4,7 +4,8 @@
 #include "api/vm_model.h"
 #include "source/vmware/session.h"
 
-int vmware_power_state(struct vmware_session *s, const struct vm_model *model, enum vm_power *out, struct cancel *cancel, struct error **err);
+int vmware_power_state(struct vmware_session *s, const struct vm_model *model, enum vm_power *out, struct cancel *cancel,
+		       struct error **err);
 /* Asks the guest; permanent ToolsUnavailable when nobody there hears it. */
 int vmware_shutdown_guest(struct vmware_session *s, const struct vm_model *model, struct cancel *cancel, struct error **err);
 /* These wait until it is so; success also when it was so before. */

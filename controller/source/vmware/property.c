@@ -19,8 +19,8 @@ static struct vmware_ref collector_of(const struct vmware_session *s)
 	return (struct vmware_ref){ "PropertyCollector", vmware_session_content(s)->property_collector };
 }
 
-xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node, struct cancel *cancel,
-			  struct error **err)
+xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node,
+			  struct cancel *cancel, struct error **err)
 {
 	CLEANUP(buffer_free) struct buffer a;
 	AUTO_XML xmlDoc *doc = NULL;
@@ -49,8 +49,8 @@ xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, co
 }
 
 /* One page; *token is what asks for the next, NULL after the last. */
-static int retrieve_page(struct vmware_session *s, const char *method, const char *arguments, int (*each)(void *, const xmlNode *), void *arg,
-			 char **token, struct cancel *cancel, struct error **err)
+static int retrieve_page(struct vmware_session *s, const char *method, const char *arguments, int (*each)(void *, const xmlNode *),
+			 void *arg, char **token, struct cancel *cancel, struct error **err)
 {
 	xmlNode *result = NULL;
 	AUTO_XML xmlDoc *doc = vmware_call(s, method, collector_of(s), arguments, &result, cancel, err);

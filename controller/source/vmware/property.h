@@ -7,8 +7,8 @@
 
 /* Properties of one object: the document; *node is the <objects> element. paths ends with NULL. A property that the user may not read
  * is absent. Not found when the object does not exist. */
-xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node, struct cancel *cancel,
-			  struct error **err);
+xmlDoc *vmware_properties(struct vmware_session *s, struct vmware_ref object, const char *const *paths, xmlNode **node,
+			  struct cancel *cancel, struct error **err);
 /* The <val> of a property in <objects>, or NULL. */
 xmlNode *vmware_property(const xmlNode *objects, const char *name);
 

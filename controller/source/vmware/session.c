@@ -9,6 +9,7 @@
 #include "json/codec.h"
 
 #define CALL_MS 60000
+#define CALL_TRIES 3 /* as often a call goes out when the session is lost each time */
 #define LOGOUT_MS 5000
 #define ANSWER_MAX (16u << 20)
 #define COOKIE "vmware_soap_session="
@@ -18,7 +19,7 @@ struct vmware_session {
 	char *endpoint, *host, *user, *password;
 	const char *action; /* the SOAPAction header's value */
 	struct vmware_content content;
-	pthread_mutex_t lock;  /* guards cookie, key and logins */
+	pthread_mutex_t lock; /* guards cookie, key and logins */
 	char *cookie, *key;
 	unsigned logins;
 	pthread_mutex_t login; /* one login at a time; taken before lock */
@@ -31,7 +32,8 @@ static void advise(struct error **err)
 
 	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
 		return;
-	if (asprintf(&message, "%s; put the CA's certificate into the Secret's key caCert, or the certificate's fingerprint into its key thumbprint",
+	if (asprintf(&message,
+		     "%s; put the CA's certificate into the Secret's key caCert, or the certificate's fingerprint into its key thumbprint",
 		     (*err)->message) < 0)
 		return;
 	free((*err)->message);
@@ -59,8 +61,8 @@ static int status_error(const struct vmware_session *s, const char *method, cons
 {
 	bool elsewhere = r->status < 400 || r->status == 404 || r->status == 405;
 
-	return error_set_code(err, r->status < 500 && r->status != 408 && r->status != 429 ? ERROR_PERMANENT : ERROR_TRANSIENT, "HTTPStatus", r->status,
-			      "%s answered %s with HTTP status %d%s", s->endpoint, method, r->status,
+	return error_set_code(err, r->status < 500 && r->status != 408 && r->status != 429 ? ERROR_PERMANENT : ERROR_TRANSIENT,
+			      "HTTPStatus", r->status, "%s answered %s with HTTP status %d%s", s->endpoint, method, r->status,
 			      elsewhere ? "; spec.endpoint must be the URL of a vSphere SDK, as https://vcenter.example.com/sdk" : "");
 }
 
@@ -142,7 +144,8 @@ static int log_in(struct vmware_session *s, unsigned timeout_ms, struct cancel *
 	doc = exchange(s, timeout_ms, "Login", manager_of(s), arguments.data, &result, &cookie, cancel, &failed);
 	if (!doc && !strcmp(failed->reason, "InvalidLogin"))
 		return error_set(err, ERROR_PERMANENT, "InvalidLogin",
-				 "%s refused the login of user %s; correct username and password in the Secret that spec.credentials names", s->endpoint, s->user);
+				 "%s refused the login of user %s; correct username and password in the Secret that spec.credentials names",
+				 s->endpoint, s->user);
 	if (!doc) {
 		error_wrap(&failed, "user %s cannot log in", s->user);
 		return error_move(err, move_ptr(failed));
@@ -168,23 +171,22 @@ unsigned vmware_session_logins(struct vmware_session *s)
 xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const char *method, struct vmware_ref self, const char *arguments,
 			   xmlNode **result, struct cancel *cancel, struct error **err)
 {
-	unsigned logins = vmware_session_logins(s);
-	AUTO_ERROR struct error *failed = NULL;
-	xmlDoc *doc = exchange(s, timeout_ms, method, self, arguments, result, NULL, cancel, &failed);
+	for (unsigned attempt = 1;; attempt++) {
+		unsigned logins = vmware_session_logins(s);
+		AUTO_ERROR struct error *failed = NULL;
+		xmlDoc *doc = exchange(s, timeout_ms, method, self, arguments, result, NULL, cancel, &failed);
 
-	if (!doc && !strcmp(failed->reason, "NotAuthenticated")) {
-		{
-			LOCK_GUARD(&s->login);
-			/* Somebody else may have done it meanwhile. */
-			if (vmware_session_logins(s) == logins && log_in(s, timeout_ms, cancel, err) < 0)
-				return NULL;
+		if (doc)
+			return doc;
+		if (strcmp(failed->reason, "NotAuthenticated") || attempt == CALL_TRIES) {
+			error_move(err, move_ptr(failed));
+			return NULL;
 		}
-		error_free(move_ptr(failed));
-		doc = exchange(s, timeout_ms, method, self, arguments, result, NULL, cancel, &failed);
+		LOCK_GUARD(&s->login);
+		/* Somebody else may have done it meanwhile. */
+		if (vmware_session_logins(s) == logins && log_in(s, timeout_ms, cancel, err) < 0)
+			return NULL;
 	}
-	if (!doc)
-		error_move(err, move_ptr(failed));
-	return doc;
 }
 
 xmlDoc *vmware_call(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
@@ -199,7 +201,8 @@ static int retrieve_content(struct vmware_session *s, struct cancel *cancel, str
 	AUTO_FREE char *version = NULL, *cookie = NULL;
 	xmlNode *result = NULL;
 
-	doc = exchange(s, CALL_MS, "RetrieveServiceContent", (struct vmware_ref){ "ServiceInstance", "ServiceInstance" }, "", &result, &cookie, cancel, err);
+	doc = exchange(s, CALL_MS, "RetrieveServiceContent", (struct vmware_ref){ "ServiceInstance", "ServiceInstance" }, "", &result,
+		       &cookie, cancel, err);
 	if (!doc)
 		return -1;
 	version = xml_path_text(result, "returnval/about/apiVersion");
@@ -208,7 +211,8 @@ static int retrieve_content(struct vmware_session *s, struct cancel *cancel, str
 	s->content.session_manager = xml_path_text(result, "returnval/sessionManager");
 	s->content.root_folder = xml_path_text(result, "returnval/rootFolder");
 	if (!s->content.property_collector || !s->content.session_manager || !s->content.root_folder)
-		return error_set(err, ERROR_PERMANENT, "NotVSphere", "%s is no vSphere endpoint: it names no property collector", s->endpoint);
+		return error_set(err, ERROR_PERMANENT, "NotVSphere", "%s is no vSphere endpoint: it names no property collector",
+				 s->endpoint);
 	return 0;
 }
 
@@ -218,9 +222,11 @@ static const char *key_of(const json_t *secret, const char *key, struct error **
 	const char *value = json_string_value(json_object_get(secret, key));
 
 	if (!secret)
-		error_set(err, ERROR_PERMANENT, "SecretMissing", "spec.credentials names no Secret; it must hold the keys username and password");
+		error_set(err, ERROR_PERMANENT, "SecretMissing",
+			  "spec.credentials names no Secret; it must hold the keys username and password");
 	else if (!value || !*value)
-		error_set(err, ERROR_PERMANENT, "SecretKeyMissing", "the Secret that spec.credentials names has no key \"%s\"; add it", key);
+		error_set(err, ERROR_PERMANENT, "SecretKeyMissing", "the Secret that spec.credentials names has no key \"%s\"; add it",
+			  key);
 	return secret && value && *value ? value : NULL;
 }
 
@@ -255,7 +261,8 @@ static int set_endpoint(struct vmware_session *s, const char *endpoint, struct e
 	size_t len, path;
 
 	if (!host || (strncasecmp(endpoint, "https://", 8) && strncasecmp(endpoint, "http://", 7)) || !strcspn(host + 3, "/?#")) {
-		error_set(err, ERROR_PERMANENT, "InvalidEndpoint", "spec.endpoint \"%s\" is no URL such as https://vcenter.example.com/sdk", endpoint);
+		error_set(err, ERROR_PERMANENT, "InvalidEndpoint", "spec.endpoint \"%s\" is no URL such as https://vcenter.example.com/sdk",
+			  endpoint);
 		return -1;
 	}
 	host += 3;
@@ -265,7 +272,8 @@ static int set_endpoint(struct vmware_session *s, const char *endpoint, struct e
 	path = strcspn(host + len, "?#");
 	while (path && host[len + path - 1] == '/')
 		path--;
-	if (!s->host || asprintf(&s->endpoint, "%.*s%s%.*s", (int)(host - endpoint), endpoint, s->host, path ? (int)path : 4, path ? host + len : "/sdk") < 0) {
+	if (!s->host || asprintf(&s->endpoint, "%.*s%s%.*s", (int)(host - endpoint), endpoint, s->host, path ? (int)path : 4,
+				 path ? host + len : "/sdk") < 0) {
 		s->endpoint = NULL;
 		return error_set_errno(err, ENOMEM, "cannot open a session");
 	}

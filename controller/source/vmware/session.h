@@ -22,8 +22,8 @@ struct vmware_session *vmware_session_open(const char *endpoint, const json_t *s
 void vmware_session_close(struct vmware_session *s); /* logs out; accepts NULL */
 
 /* Calls a method: arguments is the XML behind <_this>. Returns the document (free with xmlFreeDoc); *result its <MethodResponse>. A SOAP
- * fault becomes an error whose reason is the fault's type (TaskInProgress, ManagedObjectNotFound, ...). Takes at most a minute, three
- * when it has to log in again. */
+ * fault becomes an error whose reason is the fault's type (TaskInProgress, ManagedObjectNotFound, ...). Takes at most a minute, and as
+ * long again for logging in and for the next try when the session is lost. */
 xmlDoc *vmware_call(struct vmware_session *s, const char *method, struct vmware_ref self, const char *arguments, xmlNode **result,
 		    struct cancel *cancel, struct error **err);
 /* The same within so many milliseconds, and as many for logging in. */
@@ -31,7 +31,7 @@ xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const 
 			   xmlNode **result, struct cancel *cancel, struct error **err);
 
 const struct vmware_content *vmware_session_content(const struct vmware_session *s);
-unsigned vmware_session_logins(struct vmware_session *s);     /* counts up when the session had to be made anew */
-char *vmware_session_key(struct vmware_session *s);           /* UserSession.key, owned */
+unsigned vmware_session_logins(struct vmware_session *s);          /* counts up when the session had to be made anew */
+char *vmware_session_key(struct vmware_session *s);                /* UserSession.key, owned */
 const char *vmware_session_host(const struct vmware_session *s);   /* host or host:port of the endpoint */
 struct http_client *vmware_session_http(struct vmware_session *s); /* trusts what the endpoint's Secret says; borrowed */

@@ -9,8 +9,10 @@
 
 int soap_add_request(struct buffer *b, const char *method, struct vmware_ref self, const char *arguments)
 {
-	buffer_add_string(b, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" "
-			     "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"><soapenv:Body>");
+	buffer_add_string(
+		b,
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" "
+		"xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"><soapenv:Body>");
 	buffer_addf(b, "<%s xmlns=\"urn:vim25\"><_this type=\"%s\">", method, self.type);
 	xml_add_escaped(b, self.value);
 	buffer_add_string(b, "</_this>");
@@ -21,10 +23,23 @@ int soap_add_request(struct buffer *b, const char *method, struct vmware_ref sel
 
 enum error_class soap_fault_class(const char *type)
 {
-	static const char *const lasting[] = { "InvalidLogin",	  "InvalidPowerState", "ToolsUnavailable", "NoPermission",	"InvalidArgument",
-					       "NotSupported",	  "InvalidLocale",     "InvalidProperty",  "MethodNotFound",	"RestrictedVersion",
-					       "InvalidType",	  "NoDiskFound",       "InvalidRequest",   "PasswordExpired",	"LicenseExpired",
-					       "NotEnoughLicenses", "RestrictedByAdministrator" };
+	static const char *const lasting[] = { "InvalidLogin",
+					       "InvalidPowerState",
+					       "ToolsUnavailable",
+					       "NoPermission",
+					       "InvalidArgument",
+					       "NotSupported",
+					       "InvalidLocale",
+					       "InvalidProperty",
+					       "MethodNotFound",
+					       "RestrictedVersion",
+					       "InvalidType",
+					       "NoDiskFound",
+					       "InvalidRequest",
+					       "PasswordExpired",
+					       "LicenseExpired",
+					       "NotEnoughLicenses",
+					       "RestrictedByAdministrator" };
 
 	if (!strcmp(type, "ManagedObjectNotFound") || !strcmp(type, "NotFound"))
 		return ERROR_NOT_FOUND;
@@ -59,8 +74,8 @@ static void add_details(struct buffer *b, const xmlNode *fault)
 {
 	static const struct {
 		const char *element, *text;
-	} known[] = { { "privilegeId", "the user lacks the privilege" }, { "object", "on" },	       { "task", "held by the task" },
-		      { "invalidProperty", "wrong argument" },		 { "name", "wrong property" }, { "obj", "no such object:" } };
+	} known[] = { { "privilegeId", "the user lacks the privilege" }, { "object", "on" },           { "task", "held by the task" },
+		      { "invalidProperty", "wrong argument" },           { "name", "wrong property" }, { "obj", "no such object:" } };
 
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		AUTO_FREE char *value = xml_path_text(fault, known[i].element);
@@ -91,8 +106,8 @@ static int fault_error(const char *method, const xmlNode *fault, struct error **
 	if (text)
 		soap_shorten(text, FAULT_TEXT_MAX);
 	add_details(&more, detail);
-	return error_set(err, soap_fault_class(reason), reason, "%s: %s (%s%s)", method, text && *text ? text : "the server refused", reason,
-			 more.data && !more.failed ? more.data : "");
+	return error_set(err, soap_fault_class(reason), reason, "%s: %s (%s%s)", method, text && *text ? text : "the server refused",
+			 reason, more.data && !more.failed ? more.data : "");
 }
 
 xmlDoc *soap_decode(const char *method, const char *text, size_t len, xmlNode **result, struct error **err)

@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json/codec.h"
 #include "source/vmware/inventory.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
 #include "source/vmware/power.h"
+#include "json/codec.h"
 
 struct vmware {
 	struct source source;
@@ -18,7 +18,7 @@ struct vmware {
 	char *dc;
 	pthread_mutex_t lock; /* guards what follows: what was found last */
 	char *dc_path, *vm_folder;
-	json_t *found;        /* "folder\nname" -> [reference, path] */
+	json_t *found; /* "folder\nname" -> [reference, path] */
 };
 
 static struct vmware *self(struct source *source)
@@ -180,7 +180,7 @@ static int power_on(struct source *source, const struct vm_model *model, struct 
 }
 
 static struct source_export *export_begin(struct source *source, const struct vm_model *model, source_ledger ledger, void *arg,
-						 struct cancel *cancel, struct error **err)
+					  struct cancel *cancel, struct error **err)
 {
 	return lease_begin(self(source)->session, source->ops, model, ledger, arg, cancel, err);
 }

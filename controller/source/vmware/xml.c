@@ -45,8 +45,8 @@ static void on_doctype(void *ctx, const xmlChar *name, const xmlChar *external, 
 	stop(ctx, "it declares a document type, which is not allowed");
 }
 
-static void on_element(void *arg, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespace_count, const xmlChar **namespaces,
-		       int attribute_count, int defaulted, const xmlChar **attributes)
+static void on_element(void *arg, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int namespace_count,
+		       const xmlChar **namespaces, int attribute_count, int defaulted, const xmlChar **attributes)
 {
 	xmlParserCtxt *ctx = arg;
 	struct limits *limits = ctx->_private;
@@ -75,16 +75,22 @@ xmlDoc *xml_parse(const char *text, size_t len, struct error **err)
 	ctx->sax->internalSubset = on_doctype;
 	ctx->sax->startElementNs = on_element;
 	/* Without XML_PARSE_HUGE libxml2 bounds depth, text and names; without XML_PARSE_NOENT and DTDLOAD it expands and loads nothing. */
-	doc = xmlCtxtReadMemory(ctx, text, (int)len, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOCDATA);
+	doc = xmlCtxtReadMemory(ctx, text, (int)len, NULL, NULL,
+				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOCDATA);
 	if (limits.breach) {
 		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is not read: %s", limits.breach);
 		return NULL;
 	}
 	if (!doc) {
 		const xmlError *e = xmlCtxtGetLastError(ctx);
-		int n = e && e->message ? (int)strcspn(e->message, "\n") : 0;
+		char why[160] = "";
 
-		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is no XML: line %d: %.*s", e ? e->line : 0, n, e && e->message ? e->message : "");
+		/* It quotes the document, which may be broken in the middle of a character. */
+		for (size_t i = 0; e && e->message && i + 1 < sizeof why && e->message[i] && e->message[i] != '\n'; i++) {
+			why[i] = e->message[i] >= ' ' && e->message[i] < 0x7f ? e->message[i] : '?';
+			why[i + 1] = 0;
+		}
+		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is no XML: line %d: %s", e ? e->line : 0, why);
 		return NULL;
 	}
 	return move_ptr(doc);

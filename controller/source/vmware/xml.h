@@ -13,14 +13,14 @@ xmlDoc *xml_parse(const char *text, size_t len, struct error **err);
 
 /* All by local name. Accept NULL nodes. */
 xmlNode *xml_child(const xmlNode *node, const char *name);
-xmlNode *xml_next(const xmlNode *node, const char *name);     /* the next sibling of that name; name NULL: any element */
-xmlNode *xml_first(const xmlNode *node);                      /* the first child element */
-xmlNode *xml_path(const xmlNode *node, const char *path);     /* "a/b/c" */
+xmlNode *xml_next(const xmlNode *node, const char *name); /* the next sibling of that name; name NULL: any element */
+xmlNode *xml_first(const xmlNode *node);                  /* the first child element */
+xmlNode *xml_path(const xmlNode *node, const char *path); /* "a/b/c" */
 bool xml_named(const xmlNode *node, const char *name);
-char *xml_text(const xmlNode *node);                          /* owned, NULL for a NULL node */
-char *xml_path_text(const xmlNode *node, const char *path);   /* owned, NULL when absent */
+char *xml_text(const xmlNode *node);                        /* owned, NULL for a NULL node */
+char *xml_path_text(const xmlNode *node, const char *path); /* owned, NULL when absent */
 bool xml_path_is(const xmlNode *node, const char *path, const char *text);
-int64_t xml_number(const xmlNode *node, int64_t fallback);    /* fallback also for what is no number, or too large */
+int64_t xml_number(const xmlNode *node, int64_t fallback); /* fallback also for what is no number, or too large */
 int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback);
 /* The type of a value without its prefix: xsi:type="vim25:VirtualDisk" is VirtualDisk. Owned, NULL when absent. */
 char *xml_type(const xmlNode *node);
