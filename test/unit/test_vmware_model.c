@@ -109,11 +109,11 @@ static void expect_disks(const struct vm_model *m, const char *const *ids)
 }
 
 /* Listed as they were added; two kinds of SCSI controllers, which share their bus numbers. */
-#define MIXED                                                                                                     \
-	CONTROLLER("VirtualAHCIController", "15000", "0")                                                         \
-	CONTROLLER("ParaVirtualSCSIController", "1001", "1") CONTROLLER("VirtualLsiLogicController", "1000", "0") \
-		DISK("2017", "1001", "1", MIB) DISK("16000", "15000", "0", MIB) DISK("2002", "1000", "2", MIB)    \
-			DISK("2000", "1000", "0", MIB)
+#define MIXED                                                \
+	CONTROLLER("VirtualAHCIController", "15000", "0")    \
+	CONTROLLER("ParaVirtualSCSIController", "1001", "1") \
+	CONTROLLER("VirtualLsiLogicController", "1000", "0") \
+	DISK("2017", "1001", "1", MIB) DISK("16000", "15000", "0", MIB) DISK("2002", "1000", "2", MIB) DISK("2000", "1000", "0", MIB)
 
 static void test_disks_are_in_boot_order(void **state)
 {

@@ -121,6 +121,15 @@ static unsigned failed(struct watch *w, const struct error *err)
 	return backoff_next(&w->backoff);
 }
 
+/* A watch that ended at once, in good order: a server does that while it sets up a kind that was just defined, several times in a row. It
+ * costs little to ask again, and much to miss what happens meanwhile. */
+static unsigned short_wait(struct watch *w)
+{
+	unsigned ms = backoff_next(&w->backoff);
+
+	return ms < SHORT_MS ? ms : SHORT_MS;
+}
+
 /* One round: a list when it is needed, then a watch until it ends. Returns how long to wait before the next. */
 static unsigned run_round(struct watch *w)
 {
@@ -137,7 +146,7 @@ static unsigned run_round(struct watch *w)
 	w->streamed = false;
 	if (watch(w, &err) == 0) {
 		works(w);
-		return clock_monotonic_ms() - start < SHORT_MS ? backoff_next(&w->backoff) : backoff_random(100);
+		return clock_monotonic_ms() - start < SHORT_MS ? short_wait(w) : backoff_random(100);
 	}
 	if (cancel_requested(w->cancel))
 		return 0;
