@@ -21,6 +21,7 @@ void vm_model_free(struct vm_model *model)
 	free(model->path);
 	free(model->description);
 	free(model->guest_os);
+	free(model->notes);
 	free(model);
 }
 

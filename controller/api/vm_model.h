@@ -37,6 +37,7 @@ struct vm_model {
 	uint64_t memory;                  /* bytes */
 	bool efi, secure_boot, tpm;
 	char *guest_os; /* the source's id, e.g. debian12_64Guest */
+	char *notes; /* for people, told when preflight passed: what was decided for them, or will not come along; NULL: nothing. Not kept. */
 	enum vm_power power;
 	bool guest_tools; /* a guest shutdown can be asked for */
 	struct vm_disk *disks;

@@ -26,7 +26,7 @@ struct import_options {
 	const char *files[MAX_FILES], *directory, *only;
 	size_t file_count;
 	unsigned streams;
-	bool quiet, verbose;
+	bool quiet, verbose, allow_local_urls;
 };
 
 static const char help[] =
@@ -40,6 +40,7 @@ static const char help[] =
 	"  -o, --output DIR      where to put things; created\n"
 	"      --vm NAME         only the VirtualMachineImport of this name (NAMESPACE/NAME or NAME)\n"
 	"      --streams N       disks fetched at once (default: 16)\n"
+	"      --allow-local-urls  URLs in sources may lead to loopback and link-local addresses\n"
 	"  -q, --quiet           no progress\n"
 	"  -v, --verbose         log what is done, on stderr\n"
 	"  -h, --help\n\n"
@@ -55,10 +56,15 @@ static int usage_error(const char *what, const char *argument)
 static int parse(int argc, char **argv, struct import_options *o)
 {
 	static const struct option options[] = {
-		{ "filename", required_argument, NULL, 'f' }, { "output", required_argument, NULL, 'o' },
-		{ "vm", required_argument, NULL, 'm' },       { "streams", required_argument, NULL, 'S' },
-		{ "quiet", no_argument, NULL, 'q' },          { "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },           { 0 },
+		{ "filename", required_argument, NULL, 'f' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "vm", required_argument, NULL, 'm' },
+		{ "streams", required_argument, NULL, 'S' },
+		{ "allow-local-urls", no_argument, NULL, 'L' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int c;
 
@@ -78,6 +84,9 @@ static int parse(int argc, char **argv, struct import_options *o)
 		case 'S':
 			if (!numbers_unsigned(optarg, 1, 1024, &o->streams))
 				return usage_error("--streams takes a number from 1 to 1024, not ", optarg);
+			break;
+		case 'L':
+			o->allow_local_urls = true;
 			break;
 		case 'q':
 			o->quiet = true;
@@ -338,6 +347,7 @@ static int run(const struct import_options *o, struct error **err)
 		.scratch = o->directory,
 		.keep_disks = true,
 		.max_streams = o->streams,
+		.sources = { .allow_local_urls = o->allow_local_urls },
 		.progress_ms = 250,
 	};
 	reconciler = reconciler_start(&options, err);

@@ -21,7 +21,7 @@ struct run_options {
 	const char *kubeconfig, *context, *scratch, *address;
 	int port;
 	unsigned workers, streams;
-	bool verbose;
+	bool verbose, allow_local_urls;
 };
 
 static const char help[] =
@@ -34,6 +34,7 @@ static const char help[] =
 	"  --address HOST      host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")\n"
 	"  --workers N         reconcile workers (default: 4)\n"
 	"  --streams N         disks fetched at once (default: 16)\n"
+	"  --allow-local-urls  URLs in sources may lead to loopback and link-local addresses\n"
 	"  -v, --verbose       log more (also: DEBUG=true)\n"
 	"  -h, --help\n\n"
 	"LOG_FORMAT=json writes the log as JSON lines. SIGTERM stops: leases at the source are given back, what was fetched is kept.\n";
@@ -49,6 +50,7 @@ static int parse(int argc, char **argv, struct run_options *o)
 		{ "address", required_argument, NULL, 'a' },
 		{ "workers", required_argument, NULL, 'w' },
 		{ "streams", required_argument, NULL, 'S' },
+		{ "allow-local-urls", no_argument, NULL, 'L' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -81,6 +83,9 @@ static int parse(int argc, char **argv, struct run_options *o)
 			break;
 		case 'S':
 			good = numbers_unsigned(optarg, 1, 1024, &o->streams);
+			break;
+		case 'L':
+			o->allow_local_urls = true;
 			break;
 		case 'v':
 			o->verbose = true;
@@ -156,6 +161,7 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 		.scratch = o->scratch,
 		.workers = o->workers,
 		.max_streams = o->streams,
+		.sources = { .allow_local_urls = o->allow_local_urls },
 	};
 	struct reconciler *r = reconciler_start(&reconciler, err);
 	__atomic_store_n(&d->reconciler, r, __ATOMIC_RELEASE);

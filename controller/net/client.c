@@ -1,7 +1,12 @@
 #include "net/client.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "net/address.h"
 
 #define IDLE_MAX 32 /* handles, with their connections, that a client keeps for the next request */
 
@@ -32,6 +37,7 @@ static int set_pin(char **to, const char *text, size_t digits, const char *kind,
 static int fill(struct http_client *c, const struct http_trust *t, struct error **err)
 {
 	c->insecure = t->insecure;
+	c->refuse_local = t->refuse_local;
 	if (t->ca_pem && !trust_has_certificates(t->ca_pem))
 		return error_set(err, ERROR_PERMANENT, "InvalidCertificate",
 				 "the CA certificates given are not in PEM form (-----BEGIN CERTIFICATE-----), or damaged");
@@ -146,6 +152,20 @@ static int set_blob(CURL *easy, CURLoption option, const char *pem)
 	return !pem || curl_easy_setopt(easy, option, &blob) == CURLE_OK ? 0 : -1;
 }
 
+/* Asked for each address that curl is about to connect to, after names were resolved. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct slot *s = arg;
+	const char *why = purpose == CURLSOCKTYPE_IPCXN ? address_refusal(&address->addr, address->addrlen) : "not allowed";
+	char text[INET6_ADDRSTRLEN] = "?";
+
+	if (!why)
+		return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	getnameinfo(&address->addr, address->addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+	snprintf(s->refused, sizeof s->refused, "%s is %s", text, why);
+	return CURL_SOCKET_BAD;
+}
+
 int http_slot_set_trust(const struct http_client *c, struct slot *s, struct error **err)
 {
 	bool pinned = c->pin_sha1 || c->pin_sha256, checked = pinned || !c->insecure;
@@ -162,6 +182,11 @@ int http_slot_set_trust(const struct http_client *c, struct slot *s, struct erro
 	if (c->ca_pem || pinned || !checked) {
 		failed |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 		failed |= curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+	}
+	*s->refused = 0;
+	if (c->refuse_local) {
+		failed |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+		failed |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, s);
 	}
 	/* Set always: an empty string keeps curl from asking the environment. */
 	failed |= curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy_url ? c->proxy_url : "");

@@ -12,12 +12,13 @@ struct slot {
 	CURLM *multi;
 	CURL *easy;
 	struct trust_view trust;
+	char refused[128]; /* the address that a request was not to reach, and why not; "" when there was none */
 	struct slot *next;
 };
 
 struct http_client {
 	char *ca_pem, *pin_sha1, *pin_sha256, *cert_pem, *key_pem, *server_name, *proxy_url;
-	bool insecure;
+	bool insecure, refuse_local;
 	pthread_mutex_t lock; /* guards idle */
 	struct slot *idle;
 	size_t idle_count;

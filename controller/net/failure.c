@@ -84,6 +84,16 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 	}
 }
 
+int http_explain_refusal(const char *url, const char *refused, struct error **err)
+{
+	AUTO_FREE char *host = host_of(url);
+
+	return error_set(
+		err, ERROR_PERMANENT, "AddressRefused",
+		"no connection is made to %s: %s; name a host that others can reach too (the operator can allow it with --allow-local-urls)",
+		host ? host : "the host", refused);
+}
+
 static enum error_class class_of_status(int status)
 {
 	switch (status) {

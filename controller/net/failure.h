@@ -13,5 +13,8 @@ char *http_shown_url(const char *url);
 /* Sets the error of a request that had no complete answer. detail: what curl wrote in its error buffer. Returns -1. */
 int http_explain(const char *url, CURLcode code, const char *detail, const struct trust_view *trust, struct error **err);
 
+/* Sets the error of a request to an address that it must not reach: which, and why not. Returns -1. */
+int http_explain_refusal(const char *url, const char *refused, struct error **err);
+
 /* Sets the error of an answer outside 200..299. Returns -1. */
 int http_refuse(const char *method, const char *url, const struct http_response *response, struct error **err);

@@ -277,6 +277,8 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 		return error_move(err, move_ptr(x->error));
 	if (cancel_check(x->request->cancel, err) < 0)
 		return -1;
+	if (*x->slot->refused)
+		return http_explain_refusal(url, x->slot->refused, err);
 	if (code == CURLE_COULDNT_CONNECT)
 		say_cause(easy, detail);
 	return http_explain(url, code, detail, &x->slot->trust, err);

@@ -21,7 +21,8 @@ struct http_trust {
 	const char *client_cert_pem; /* PEM client certificate and key */
 	const char *client_key_pem;
 	const char *server_name; /* name to verify and send as SNI instead of the URL's host */
-	const char *proxy_url;   /* NULL: none, whatever the environment says */
+	bool refuse_local; /* connect to no loopback or link-local address (net/address.h), whatever name it has and after redirects too */
+	const char *proxy_url; /* NULL: none, whatever the environment says */
 };
 
 struct http_client *http_client_new(const struct http_trust *trust, struct error **err);
@@ -59,7 +60,7 @@ struct http_response {
 };
 
 /* Runs the request. Fails (transient, reason ConnectionFailed, TLSFailed, TimedOut, ...) when there was no complete HTTP answer; an
- * answer of any status is success here. A refused certificate (TLSFailed) is permanent, and the message says which (subject, issuer,
+ * answer of any status is success here. A refused certificate (TLSFailed) is permanent, as is a refused address (AddressRefused), and the message says which (subject, issuer,
  * fingerprints) and why. Messages hold neither user, password nor query of a URL, and are valid UTF-8. */
 int http_perform(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
 

@@ -94,7 +94,8 @@ static char *target_name(const struct step *s)
 /* What is wrong with the machine, as opposed to the session: a password that was just changed is no reason to give the import up. */
 static bool about_machine(const struct error *e)
 {
-	static const char *const reasons[] = { "VirtualMachineAmbiguous", "NoConfiguration", "InvalidDisk", "TooManyDevices" };
+	static const char *const reasons[] = { "VirtualMachineAmbiguous", "NoConfiguration",   "InvalidDisk",
+					       "TooManyDevices",          "InvalidDescriptor", "InvalidArchive" };
 
 	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
 		if (!strcmp(e->reason, reasons[i]))
@@ -166,7 +167,9 @@ decide:
 		text = join(problems);
 		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
 	} else {
-		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed");
+		const char *notes = model ? model->notes : NULL;
+
+		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s", notes ? "; note: " : "", notes ? notes : "");
 	}
 	return 0;
 }

@@ -193,7 +193,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	r->cancel = cancel_new(NULL);
 	r->queue = queue_new(500, 60000);
 	r->attempts = attempts_new();
-	r->sessions = r->cancel ? sessions_new(options->store, r->cancel) : NULL;
+	r->sessions = r->cancel ? sessions_new(options->store, &options->sources, r->cancel) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
 	if (!r->scratch || !r->queue || !r->attempts || !r->sessions || !r->threads)
 		goto memory;

@@ -26,7 +26,8 @@ struct reconciler_options {
 	unsigned workers;     /* 0: 4 */
 	unsigned max_streams; /* disks that stream at once; 0: 16 */
 	unsigned progress_ms; /* how often a running import's status is written; 0: 3,000 */
-	unsigned reverify_s;  /* how often a ready source is verified again; 0: 300 */
+	struct source_options sources;
+	unsigned reverify_s; /* how often a ready source is verified again; 0: 300 */
 };
 
 struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err);

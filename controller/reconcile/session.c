@@ -33,6 +33,7 @@ struct refusal {
 
 struct sessions {
 	struct store *store;
+	struct source_options options;
 	struct cancel *cancel;
 	pthread_mutex_t lock; /* guards all below; not held while a session is opened or closed */
 	pthread_cond_t opened;
@@ -41,13 +42,14 @@ struct sessions {
 	json_t *opening; /* keys whose login is under way: a second one waits for it, so that a source gets one session */
 };
 
-struct sessions *sessions_new(struct store *store, struct cancel *cancel)
+struct sessions *sessions_new(struct store *store, const struct source_options *options, struct cancel *cancel)
 {
 	struct sessions *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return NULL;
 	p->store = store;
+	p->options = *options;
 	p->cancel = cancel;
 	p->opening = json_object();
 	pthread_mutex_init(&p->lock, NULL);
@@ -227,7 +229,7 @@ static struct session *open_session(struct sessions *p, const struct source_ops 
 	}
 	s->pool = p;
 	s->users = 1;
-	s->source = ops->open(object, secret, p->cancel, err);
+	s->source = ops->open(object, secret, &p->options, p->cancel, err);
 	s->last_used = clock_monotonic_ms();
 	return s->source ? move_ptr(s) : NULL;
 }

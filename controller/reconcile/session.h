@@ -9,7 +9,7 @@
 struct sessions;
 struct session;
 
-struct sessions *sessions_new(struct store *store, struct cancel *cancel);
+struct sessions *sessions_new(struct store *store, const struct source_options *options, struct cancel *cancel);
 /* Logs out everywhere. No session may be in use. Accepts NULL. */
 void sessions_free(struct sessions *sessions);
 /* The session of a source object, opened when there is none or its spec or Secret changed. Give back with session_put. What was refused

@@ -42,12 +42,18 @@ typedef int (*source_sink)(void *arg, const void *data, size_t len, struct error
  * kind is for people and programs: "ExportLease", "Snapshot", "PowerState". Returns -1 when it could not be recorded: then it must not be made. */
 typedef int (*source_ledger)(void *arg, bool made, const char *kind, const char *id, struct error **err);
 
+/* What the operator of this process allows; the same for all sources. */
+struct source_options {
+	bool allow_local_urls; /* URLs that a user names may lead to loopback and link-local addresses */
+};
+
 struct source_ops {
 	const char *kind; /* "VmwareSource" */
 
 	/* Opens a session. object is the source's custom resource; secret its Secret's data, decoded: a JSON object of strings (NULL:
 	 * the resource names none). Logs in. */
-	struct source *(*open)(const json_t *object, const json_t *secret, struct cancel *cancel, struct error **err);
+	struct source *(*open)(const json_t *object, const json_t *secret, const struct source_options *options, struct cancel *cancel,
+			       struct error **err);
 	/* Logs out. Accepts a session that has expired. */
 	void (*close)(struct source *);
 	/* Whether the session works and what the spec names exists. Messages say what to change. */

@@ -217,7 +217,7 @@ int main(void)
 	ssize_t len;
 	struct error *failed = NULL;
 
-	p.source = p.ops->open(object, secret, NULL, &failed);
+	p.source = p.ops->open(object, secret, &(struct source_options){ 0 }, NULL, &failed);
 	answer(failed);
 	error_free(failed);
 	while (p.source && (len = getline(&line, &size, stdin)) > 0) {

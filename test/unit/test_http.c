@@ -454,6 +454,29 @@ static void test_nobody_there(void **state)
 	http_client_free(client);
 }
 
+static void test_local_addresses_are_refused_by_any_name(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", "localhost", "0.0.0.0", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]" };
+	struct http_trust trust = { .refuse_local = true };
+	struct http_client *client = client_of(&trust);
+	unsigned before = plain->accepted;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_RESPONSE struct http_response r = { 0 };
+		char url[128];
+
+		snprintf(url, sizeof url, "http://%s:%u/hello", hosts[i], plain->port);
+		assert_int_equal(http_perform(client, &(struct http_request){ .url = url }, &r, &err), -1);
+		assert_string_equal(err->reason, "AddressRefused");
+		assert_int_equal(err->class, ERROR_PERMANENT);
+		assert_non_null(strstr(err->message, " is "));
+	}
+	assert_int_equal(plain->accepted, before);
+	http_client_free(client);
+}
+
 static void test_the_environments_proxy_is_not_used(void **state)
 {
 	struct http_client *client = client_of(NULL);
@@ -684,6 +707,7 @@ int main(void)
 		cmocka_unit_test(test_redirects_keep_secrets_at_home),
 		cmocka_unit_test(test_redirects_have_limits),
 		cmocka_unit_test(test_nobody_there),
+		cmocka_unit_test(test_local_addresses_are_refused_by_any_name),
 		cmocka_unit_test(test_the_environments_proxy_is_not_used),
 		cmocka_unit_test(test_threads_share_a_client),
 		cmocka_unit_test(test_tls_trust),

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "source/source.h"
-#include "source/vmware/xml.h"
+#include "xml/xml.h"
 
 static xmlDoc *parse(const char *text)
 {

@@ -6,7 +6,7 @@
 
 #include "api/vm_model.h"
 #include "base/error.h"
-#include "source/vmware/xml.h"
+#include "xml/xml.h"
 
 /* Finds each disk's <deviceUrl> in <info>: urls has room for the model's disk_count, and points into the document. By the keys; by order only
  * where no key tells anything. Permanent DiskNotExported when a disk has none, transient DisksChanged when there are others too. */

@@ -8,7 +8,7 @@
 #include "base/cancel.h"
 #include "net/http.h"
 #include "source/vmware/soap.h"
-#include "source/vmware/xml.h"
+#include "xml/xml.h"
 
 struct vmware_session;
 

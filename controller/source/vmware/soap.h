@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/buffer.h"
-#include "source/vmware/xml.h"
+#include "xml/xml.h"
 
 /* A managed object reference: its type and value, as in <obj type="VirtualMachine">vm-12</obj>. */
 struct vmware_ref {

@@ -39,11 +39,13 @@ static void close_source(struct source *source)
 	free(v);
 }
 
-static struct source *open_source(const json_t *object, const json_t *secret, struct cancel *cancel, struct error **err)
+static struct source *open_source(const json_t *object, const json_t *secret, const struct source_options *options, struct cancel *cancel,
+				  struct error **err)
 {
 	const char *endpoint = json_path_string(object, "spec.endpoint"), *dc = json_path_string(object, "spec.dc");
 	struct vmware *v = calloc(1, sizeof *v);
 
+	(void)options;
 	if (!v) {
 		error_set_errno(err, ENOMEM, "cannot open a session");
 		return NULL;

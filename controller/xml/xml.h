@@ -1,4 +1,4 @@
-/* The little of XML that SOAP needs. Documents come from outside: no entities, no network, bounded depth, size and number of nodes. */
+/* The little of XML that SOAP, OVF and others need. Documents come from outside: no entities, no network, bounded depth, size and number of nodes. */
 #pragma once
 
 #include <libxml/tree.h>

@@ -1,4 +1,4 @@
-#include "source/vmware/xml.h"
+#include "xml/xml.h"
 
 #include <errno.h>
 #include <libxml/SAX2.h>
