@@ -121,7 +121,7 @@ source_clean() {
 # --- the Kubernetes peer -------------------------------------------------------------------------------------------------
 
 # start_kube [PART...]: etcd, the API server and these parts (default: controller-manager harvester); exports KUBECONFIG and PATH, and
-# installs crds/. A second call starts what is missing.
+# installs crds/ (unless KUBE_CRDS=no). A second call starts what is missing.
 start_kube() {
 	local settings state=$WORK/kube
 	[ "$(id -u)" = 0 ] || skip "the Kubernetes peer needs root"
@@ -131,9 +131,18 @@ start_kube() {
 	settings=$(KUBE_STATE=$state KUBE_PARTS="${*:-controller-manager harvester}" "$PEERS/kube/up.sh") || skip "the Kubernetes peer does not start"
 	eval "$settings"
 	export KUBE_STATE=$state
-	kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
-	kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
+	if [ "${KUBE_CRDS:-yes}" = yes ]; then
+		kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
+		kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
+	fi
 	note "Kubernetes peer, KUBECONFIG=$KUBECONFIG"
+}
+
+start_helm() { # sets HELM and HELM_CRDS; after start_kube
+	local built
+	built=$("$PEERS/helm/build.sh") || skip "helm cannot be built"
+	HELM=$built/helm HELM_CRDS=$built/crds
+	export HELM HELM_CACHE_HOME=$WORK/helm HELM_CONFIG_HOME=$WORK/helm HELM_DATA_HOME=$WORK/helm
 }
 
 stop_kube() { # stop_kube PART...: e.g. apiserver; start_kube starts it again
