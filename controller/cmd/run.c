@@ -1,20 +1,26 @@
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/numbers.h"
+#include "cmd/setup.h"
 #include "cmd/signals.h"
 #include "reconcile/reconciler.h"
 #include "store/kube/kube.h"
 
 #define DEFAULT_ADDRESS "harvester-vm-import-controller.harvester-system.svc"
 #define STOP_PATIENCE_MS 8000
+#define SETUP_MS 15000 /* how long imports wait for the definitions; then they are watched for as they are */
+#define STREAMS 16
+#define STREAM_MEMORY (32u << 20) /* of the limit, a stream; what it takes is less */
 #define DEFAULT_SCRATCH "/tmp/vm-import-controller"
 
 struct run_options {
@@ -33,7 +39,7 @@ static const char help[] =
 	"  --port N            port of the image server (default: 8080)\n"
 	"  --address HOST      host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")\n"
 	"  --workers N         reconcile workers (default: 4)\n"
-	"  --streams N         disks fetched at once (default: 16)\n"
+	"  --streams N         disks fetched at once (default: 16, fewer where memory is limited to less than 512 MiB)\n"
 	"  --allow-local-urls  URLs in sources may lead to loopback and link-local addresses\n"
 	"  -v, --verbose       log more (also: DEBUG=true)\n"
 	"  -h, --help\n\n"
@@ -111,9 +117,11 @@ static int parse(int argc, char **argv, struct run_options *o)
 
 /* What serves; made in order, taken down in reverse. */
 struct daemon {
-	struct cancel *cancel;  /* of the store's requests */
-	struct cancel *stopped; /* the end of stop */
+	struct cancel *cancel;    /* of the store's requests */
+	struct cancel *preparing; /* of the setup */
+	struct cancel *stopped;   /* the end of stop */
 	struct store *store;
+	struct setup *setup;
 	struct event_recorder *events;
 	struct target *target;
 	struct web *web;
@@ -134,6 +142,7 @@ static char *metrics(void *arg)
 	return __atomic_load_n(&d->reconciler, __ATOMIC_ACQUIRE) ? reconciler_metrics(d->reconciler) : strdup("");
 }
 
+/* 1: a signal came. */
 static int start(struct daemon *d, const struct run_options *o, struct error **err)
 {
 	struct kube_options kube = { .kubeconfig = o->kubeconfig,
@@ -153,6 +162,11 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 		return -1;
 	if (!(d->web = web_start(&web, err)))
 		return error_wrap(err, "cannot start the image server on port %d (--port)", o->port);
+	if (!(d->preparing = cancel_new(NULL)) || !(d->setup = setup_start(d->store, kube_store_namespace(d->store), d->preparing, err)))
+		return -1;
+	for (uint64_t end = clock_monotonic_ms() + SETUP_MS; !setup_tried(d->setup) && clock_monotonic_ms() < end;)
+		if (signals_wait(50))
+			return 1;
 	struct reconciler_options reconciler = {
 		.store = d->store,
 		.target = d->target,
@@ -184,6 +198,8 @@ static void stop(struct daemon *d)
 	pthread_t patience;
 	bool limited;
 
+	if (d->preparing)
+		cancel_request(d->preparing);
 	d->stopped = cancel_new(NULL);
 	limited = d->stopped && d->cancel && !pthread_create(&patience, NULL, lose_patience, d);
 
@@ -200,8 +216,10 @@ static void stop(struct daemon *d)
 	}
 	if (d->cancel)
 		cancel_request(d->cancel);
+	setup_free(d->setup);
 	store_close(d->store);
 	cancel_free(d->cancel);
+	cancel_free(d->preparing);
 	cancel_free(d->stopped);
 }
 
@@ -211,19 +229,27 @@ int cmd_run(int argc, char **argv)
 	struct run_options o = { .scratch = DEFAULT_SCRATCH, .port = 8080, .address = address && *address ? address : DEFAULT_ADDRESS };
 	AUTO_ERROR struct error *err = NULL;
 	struct daemon d = { 0 };
-	char port[16];
-	int exit_code = parse(argc, argv, &o);
+	struct limits limits = limits_read(NULL);
+	char port[16], cpus[24], memory[24], streams[16];
+	int exit_code = parse(argc, argv, &o), started;
 
 	if (exit_code)
 		return exit_code - 1;
+	if (!o.streams)
+		o.streams = limits.memory / STREAM_MEMORY < STREAMS ? (unsigned)(limits.memory / STREAM_MEMORY) + 1 : STREAMS;
 	log_setup(o.verbose || (debug && !strcmp(debug, "true")) ? LOG_DEBUG : LOG_INFO, format && !strcmp(format, "json"));
 	signals_block();
-	if (start(&d, &o, &err) < 0) {
+	started = start(&d, &o, &err);
+	if (started < 0) {
 		log_write(LOG_ERROR, "cannot start", "error", error_message(err), NULL);
 		exit_code = EXIT_FAILED;
-	} else {
+	} else if (!started) {
 		snprintf(port, sizeof port, "%d", web_port(d.web));
-		log_write(LOG_INFO, "started", "version", VIC_VERSION, "scratch", o.scratch, "port", port, "address", o.address, NULL);
+		snprintf(cpus, sizeof cpus, "%.2f", limits.cpus);
+		snprintf(memory, sizeof memory, "%" PRIu64 " MiB", limits.memory >> 20);
+		snprintf(streams, sizeof streams, "%u", o.streams);
+		log_write(LOG_INFO, "started", "version", VIC_VERSION, "scratch", o.scratch, "port", port, "address", o.address, "cpus",
+			  cpus, "memory", memory, "streams", streams, NULL);
 		signals_wait(-1);
 		log_write(LOG_INFO, "stopping", NULL);
 	}

@@ -130,7 +130,7 @@ refuses replicaCount --set replicaCount=-1
 refuses pullPolicy --set image.pullPolicy=Sometimes
 refuses pvcClaim --set pvcClaim.enabled=true,pvcClaim.size=200GB
 refuses storageclass --set pvcClaim.storageclass=fast
-refuses streams --set controller.streams=0
+refuses streams --set controller.streams=-1
 refuses format --set log.format=xml
 refuses pvcclaim --set pvcclaim.enabled=true
 refuses maxUnavailable --set-json 'podDisruptionBudget.maxUnavailable=[]'

@@ -1,0 +1,18 @@
+# cmake -DOUT=x.h -DARRAY=name -P Embed.cmake -- FILE...: a C header with the files' contents:
+#   static const struct { const char *name, *text; size_t len; } name[];
+set(rows "")
+set(begun OFF)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(begun)
+    file(READ ${CMAKE_ARGV${i}} hex HEX)
+    get_filename_component(name ${CMAKE_ARGV${i}} NAME)
+    string(LENGTH "${hex}" length)
+    math(EXPR length "${length} / 2")
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+    string(APPEND rows "\t{ \"${name}\", (const char[]){ ${bytes} 0 }, ${length} },\n")
+  elseif("${CMAKE_ARGV${i}}" STREQUAL "--")
+    set(begun ON)
+  endif()
+endforeach()
+file(WRITE ${OUT} "/* Made by cmake/Embed.cmake. */\n#include <stddef.h>\n\nstatic const struct {\n\tconst char *name, *text;\n\tsize_t len;\n} ${ARRAY}[] = {\n${rows}};\n")
