@@ -11,6 +11,7 @@ static const struct {
 	{ "run", cmd_run, "watch VirtualMachineImports in a Kubernetes cluster and carry them out (the default)" },
 	{ "import", cmd_import, "carry out VirtualMachineImports from manifest files, without a cluster" },
 	{ "convert", cmd_convert, "turn a streamed disk image into a sparse raw file" },
+	{ "verify", cmd_verify, "compare a disk with the digest that was noted of it" },
 	{ "version", cmd_version, "print the version" },
 };
 

@@ -1,5 +1,4 @@
 /* A streamed disk image -> a sparse raw file, with the engine of the daemon. */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -8,16 +7,20 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "cmd/cmd.h"
+#include "cmd/meter.h"
+#include "cmd/numbers.h"
 #include "disk/pipeline.h"
 
 static const char help[] =
 	"Usage: vm-import-controller convert [OPTION]... IN OUT\n"
-	"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input.\n\n"
+	"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input.\n"
+	"OUT may be a block device: what is to be zero is made so.\n\n"
 	"      --format FORMAT   vmdk-stream or raw (default: by content)\n"
 	"      --capacity BYTES  the size that the disk must have; anything else is an error\n"
 	"      --digest          print the digest only\n"
+	"      --resume          keep a journal beside OUT (OUT.journal) until it is done; when that is there from an earlier try, do not write\n"
+	"                        again what is right\n"
 	"      --sync            wait until the storage has everything\n"
 	"  -q, --quiet           no progress\n"
 	"  -h, --help\n\n"
@@ -27,25 +30,6 @@ static int usage_error(const char *what)
 {
 	fprintf(stderr, "vm-import-controller convert: %s\nvm-import-controller convert --help tells the options.\n", what);
 	return EXIT_USAGE;
-}
-
-static bool parse_capacity(const char *text, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	return isdigit((unsigned char)*text) && !*end && !errno && *out && *out <= INT64_MAX;
-}
-
-static void show(uint64_t bytes, uint64_t *last)
-{
-	uint64_t now = clock_monotonic_ms();
-
-	if (now - *last < 250)
-		return;
-	*last = now;
-	fprintf(stderr, "\r%.2f GiB of the disk", (double)bytes / (1 << 30));
 }
 
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
@@ -59,12 +43,15 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	size_t piece = 256 * 1024;
 	AUTO_FREE unsigned char *data = malloc(piece);
 	_Atomic uint64_t position = 0;
-	bool bar = !quiet && isatty(STDERR_FILENO);
-	uint64_t last = 0;
+	uint64_t whole, read_bytes = 0;
+	CLEANUP(meter_end) struct meter meter = { 0 };
+	struct stat st;
 	ssize_t n;
 
 	if (file < 0 || !data)
 		return error_set_errno(err, errno, "cannot open %s", in);
+	whole = fstat(file, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+	meter_begin(&meter, quiet);
 	fcntl(file, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
 	workers = disk_workers_new(0, err);
 	if (!workers)
@@ -81,30 +68,27 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 			return error_set_errno(err, errno, "cannot read %s", in);
 		if (disk_pipeline_push(pipeline, data, (size_t)n, err) < 0)
 			return -1;
-		if (bar)
-			show(position, &last);
+		read_bytes += (uint64_t)n;
+		meter_show(&meter, read_bytes, whole, position);
 	}
-	if (bar)
-		fputs("\r\033[2K", stderr);
+	meter_end(&meter);
 	return disk_pipeline_finish(pipeline, result, err);
 }
 
 int cmd_convert(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "format", required_argument, NULL, 'f' },
-		{ "capacity", required_argument, NULL, 'c' },
-		{ "digest", no_argument, NULL, 'd' },
-		{ "sync", no_argument, NULL, 's' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
+		{ "format", required_argument, NULL, 'f' }, { "capacity", required_argument, NULL, 'c' },
+		{ "digest", no_argument, NULL, 'd' },       { "resume", no_argument, NULL, 'r' },
+		{ "sync", no_argument, NULL, 's' },         { "quiet", no_argument, NULL, 'q' },
+		{ "help", no_argument, NULL, 'h' },         { 0 },
 	};
 	struct disk_pipeline_options pipeline = { .no_sync = true };
 	AUTO_ERROR struct error *err = NULL;
 	struct disk_result result;
 	struct stat st;
-	bool quiet = false, digest_only = false;
+	AUTO_FREE char *journal = NULL;
+	bool quiet = false, digest_only = false, resume = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
@@ -113,11 +97,15 @@ int cmd_convert(int argc, char **argv)
 			pipeline.format = optarg;
 			break;
 		case 'c':
-			if (!parse_capacity(optarg, &pipeline.capacity))
+			if (!numbers_bytes(optarg, &pipeline.capacity))
 				return usage_error("--capacity takes a number of bytes");
 			break;
 		case 'd':
 			digest_only = true;
+			break;
+		case 'r':
+			resume = true;
+			pipeline.no_sync = false;
 			break;
 		case 's':
 			pipeline.no_sync = false;
@@ -135,12 +123,18 @@ int cmd_convert(int argc, char **argv)
 	if (argc - optind != 2)
 		return usage_error("name an input and an output");
 	pipeline.path = argv[optind + 1];
-	if (stat(pipeline.path, &st) == 0 && !S_ISREG(st.st_mode))
-		return usage_error("the output must be a file");
+	if (stat(pipeline.path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return usage_error("the output must be a file or a block device");
+	if (resume && asprintf(&journal, "%s.journal", pipeline.path) < 0)
+		journal = NULL;
+	pipeline.journal = journal;
+	pipeline.identity = argv[optind];
 	if (convert(argv[optind], &pipeline, quiet, &result, &err) < 0) {
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 		return EXIT_FAILED;
 	}
+	if (journal)
+		unlink(journal);
 	if (digest_only)
 		puts(result.digest);
 	else

@@ -16,3 +16,16 @@ bool numbers_unsigned(const char *text, unsigned min, unsigned max, unsigned *ou
 	*out = (unsigned)n;
 	return true;
 }
+
+bool numbers_bytes(const char *text, uint64_t *out)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || errno || !n || n > INT64_MAX)
+		return false;
+	*out = n;
+	return true;
+}

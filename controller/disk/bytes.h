@@ -12,3 +12,9 @@ static inline uint64_t get_le64(const unsigned char *p)
 {
 	return get_le32(p) | (uint64_t)get_le32(p + 4) << 32;
 }
+
+static inline void put_le64(unsigned char *p, uint64_t v)
+{
+	for (int i = 0; i < 8; i++)
+		p[i] = (unsigned char)(v >> (8 * i));
+}

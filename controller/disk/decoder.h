@@ -31,5 +31,5 @@ struct decoder_ops {
 };
 
 struct decoder *vmdk_stream_decoder_new(const struct piece_sink *sink);
-/* capacity 0: the disk is as long as the stream, which must be a multiple of 512 bytes. */
-struct decoder *raw_decoder_new(const struct piece_sink *sink, uint64_t capacity);
+/* capacity 0: the disk is as long as the stream, which must be a multiple of 512 bytes. The stream begins at byte `at` of the disk. */
+struct decoder *raw_decoder_new(const struct piece_sink *sink, uint64_t capacity, uint64_t at);

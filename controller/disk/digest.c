@@ -1,29 +1,55 @@
-#include "disk/digest.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include "disk/digest_tree.h"
+#include "disk/sha256_lanes.h"
+
+#define LEAVES (DISK_DIGEST_BLOCK / DIGEST_LEAF)
+#define STEPS_OF_LEAF (DIGEST_LEAF / DIGEST_STEP)
+#define OF_LEAF 0
+#define OF_NODE 1
 
 static const unsigned char zero_node[DIGEST_SIZE];
 
-static void free_context_p(EVP_MD_CTX **ctx)
+struct digest_hasher {
+	EVP_MD *sha256;
+	EVP_MD_CTX *context;
+	bool lanes;
+};
+
+struct digest_hasher *digest_hasher_new(struct error **err)
 {
-	EVP_MD_CTX_free(*ctx);
+	struct digest_hasher *h = calloc(1, sizeof *h);
+
+	if (h) {
+		h->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+		h->context = EVP_MD_CTX_new();
+		h->lanes = sha256_lanes_usable();
+		if (h->sha256 && h->context)
+			return h;
+	}
+	digest_hasher_free(h);
+	error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library does not start");
+	return NULL;
 }
 
-bool digest_hash(unsigned char prefix, const void *a, size_t a_len, const void *b, size_t b_len, unsigned char out[DIGEST_SIZE])
+void digest_hasher_free(struct digest_hasher *h)
 {
-	CLEANUP(free_context_p) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	if (!h)
+		return;
+	EVP_MD_CTX_free(h->context);
+	EVP_MD_free(h->sha256);
+	free(h);
+}
 
-	return ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) && EVP_DigestUpdate(ctx, &prefix, 1) && EVP_DigestUpdate(ctx, a, a_len) &&
-	       EVP_DigestUpdate(ctx, b, b_len) && EVP_DigestFinal_ex(ctx, out, NULL);
+/* SHA-256(a || b || c) */
+static bool hash(struct digest_hasher *h, const void *a, size_t a_len, const void *b, size_t b_len, const void *c, size_t c_len,
+		 unsigned char out[DIGEST_SIZE])
+{
+	return EVP_DigestInit_ex2(h->context, h->sha256, NULL) && EVP_DigestUpdate(h->context, a, a_len) &&
+	       EVP_DigestUpdate(h->context, b, b_len) && EVP_DigestUpdate(h->context, c, c_len) &&
+	       EVP_DigestFinal_ex(h->context, out, NULL);
 }
 
 bool digest_all_zero(const void *data, size_t len)
@@ -43,26 +69,90 @@ bool digest_all_zero(const void *data, size_t len)
 	return !memcmp(p, p + 16, len - 16);
 }
 
-bool digest_leaf(const void *data, size_t len, unsigned char out[DIGEST_SIZE])
+void digest_map_block(struct digest_map *map, const void *block, size_t len)
 {
-	if (!digest_all_zero(data, len))
-		return digest_hash(0, data, len, "", 0, out);
-	memset(out, 0, DIGEST_SIZE);
+	const unsigned char *p = block;
+
+	*map = (struct digest_map){ 0 };
+	for (size_t step = 0, at = 0; at < len; step++, at += DIGEST_STEP)
+		if (!digest_all_zero(p + at, len - at < DIGEST_STEP ? len - at : DIGEST_STEP))
+			map->data[step / 64] |= UINT64_C(1) << (step % 64);
+}
+
+/* Hashes messages of one length side by side as far as that goes. Outputs lie apart from the messages. */
+static bool hash_many(struct digest_hasher *h, const unsigned char *const messages[], unsigned char *const out[], size_t count, size_t len,
+		      unsigned char suffix)
+{
+	size_t i = 0;
+
+	while (h->lanes && count - i > 1) {
+		const unsigned char *data[SHA256_LANES];
+		unsigned char sums[SHA256_LANES][DIGEST_SIZE];
+		size_t n = count - i < SHA256_LANES ? count - i : SHA256_LANES;
+
+		for (size_t l = 0; l < SHA256_LANES; l++)
+			data[l] = messages[i + (l < n ? l : 0)];
+		sha256_lanes(data, len, suffix, sums);
+		for (size_t l = 0; l < n; l++)
+			memcpy(out[i + l], sums[l], DIGEST_SIZE);
+		i += n;
+	}
+	for (; i < count; i++)
+		if (!hash(h, messages[i], len, &suffix, 1, "", 0, out[i]))
+			return false;
+	return true;
+}
+
+bool digest_block(struct digest_hasher *h, const void *block, size_t len, const struct digest_map *map, unsigned char node[DIGEST_SIZE])
+{
+	unsigned char nodes[LEAVES][DIGEST_SIZE] = { 0 }, parents[LEAVES / 2][DIGEST_SIZE];
+	const unsigned char *messages[LEAVES], *p = block;
+	unsigned char *out[LEAVES], suffix = OF_LEAF;
+	size_t count = 0;
+
+	for (size_t leaf = 0, at = 0; at < len; leaf++, at += DIGEST_LEAF) {
+		size_t step = leaf * STEPS_OF_LEAF, n = len - at;
+
+		if (!(map->data[step / 64] >> (step % 64) & ((UINT64_C(1) << STEPS_OF_LEAF) - 1)))
+			continue;
+		if (n < DIGEST_LEAF) {
+			if (!hash(h, p + at, n, &suffix, 1, "", 0, nodes[leaf]))
+				return false;
+			continue;
+		}
+		messages[count] = p + at;
+		out[count++] = nodes[leaf];
+	}
+	if (!hash_many(h, messages, out, count, DIGEST_LEAF, OF_LEAF))
+		return false;
+	for (size_t width = LEAVES / 2; width; width /= 2) {
+		memset(parents, 0, sizeof parents);
+		count = 0;
+		for (size_t i = 0; i < width; i++) {
+			if (!memcmp(nodes[2 * i], zero_node, DIGEST_SIZE) && !memcmp(nodes[2 * i + 1], zero_node, DIGEST_SIZE))
+				continue;
+			messages[count] = nodes[2 * i];
+			out[count++] = parents[i];
+		}
+		if (!hash_many(h, messages, out, count, 2 * (size_t)DIGEST_SIZE, OF_NODE))
+			return false;
+		memcpy(nodes, parents, width * DIGEST_SIZE);
+	}
+	memcpy(node, nodes[0], DIGEST_SIZE);
 	return true;
 }
 
 static void combine(struct digest_tree *tree, const unsigned char *left, const unsigned char *right, unsigned char out[DIGEST_SIZE])
 {
-	unsigned char node[DIGEST_SIZE];
+	unsigned char node[DIGEST_SIZE] = { 0 }, suffix = OF_NODE;
 
-	if (!memcmp(left, zero_node, DIGEST_SIZE) && !memcmp(right, zero_node, DIGEST_SIZE))
-		memset(node, 0, DIGEST_SIZE);
-	else if (!digest_hash(1, left, DIGEST_SIZE, right, DIGEST_SIZE, node))
+	if ((memcmp(left, zero_node, DIGEST_SIZE) || memcmp(right, zero_node, DIGEST_SIZE)) &&
+	    !hash(tree->hasher, left, DIGEST_SIZE, right, DIGEST_SIZE, &suffix, 1, node))
 		tree->failed = true;
 	memcpy(out, node, DIGEST_SIZE);
 }
 
-/* Puts in a complete subtree of 2^level leaves. */
+/* Puts in a complete subtree of 2^level blocks. */
 static void add_subtree(struct digest_tree *tree, unsigned level, const unsigned char node_in[DIGEST_SIZE])
 {
 	unsigned char node[DIGEST_SIZE];
@@ -77,7 +167,7 @@ static void add_subtree(struct digest_tree *tree, unsigned level, const unsigned
 	tree->has[level] = true;
 }
 
-void digest_tree_add(struct digest_tree *tree, uint64_t index, const unsigned char leaf[DIGEST_SIZE])
+void digest_tree_add(struct digest_tree *tree, uint64_t index, const unsigned char node[DIGEST_SIZE])
 {
 	while (tree->next < index) {
 		/* the largest zero subtree that starts here and does not go beyond */
@@ -87,20 +177,20 @@ void digest_tree_add(struct digest_tree *tree, uint64_t index, const unsigned ch
 			level++;
 		add_subtree(tree, level, zero_node);
 	}
-	add_subtree(tree, 0, leaf);
+	add_subtree(tree, 0, node);
 }
 
 int digest_tree_finish(struct digest_tree *tree, uint64_t capacity, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
-	uint64_t leaves = capacity / DISK_DIGEST_BLOCK + (capacity % DISK_DIGEST_BLOCK != 0);
+	uint64_t blocks = capacity / DISK_DIGEST_BLOCK + (capacity % DISK_DIGEST_BLOCK != 0);
 	unsigned char root[DIGEST_SIZE] = { 0 }, size[8], sum[DIGEST_SIZE];
-	static const char head[] = "vm-import-controller disk digest v1\n";
+	static const char head[] = "vm-import-controller disk digest v2\n";
 	unsigned top = 0;
 	bool have = false;
 
-	if (leaves > tree->next)
-		digest_tree_add(tree, leaves - 1, zero_node);
-	while (top < 63 && (UINT64_C(1) << top) < leaves)
+	if (blocks > tree->next)
+		digest_tree_add(tree, blocks - 1, zero_node);
+	while (top < 63 && (UINT64_C(1) << top) < blocks)
 		top++;
 	/* From the bottom: a left node without a right sibling gets a zero one, up to the root. */
 	for (unsigned level = 0; level <= top; level++) {
@@ -118,83 +208,10 @@ int digest_tree_finish(struct digest_tree *tree, uint64_t capacity, char out[DIS
 	}
 	for (int i = 0; i < 8; i++)
 		size[i] = (unsigned char)(capacity >> (56 - 8 * i));
-	{
-		CLEANUP(free_context_p) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-
-		if (tree->failed || !ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) || !EVP_DigestUpdate(ctx, head, sizeof head - 1) ||
-		    !EVP_DigestUpdate(ctx, size, sizeof size) || !EVP_DigestUpdate(ctx, root, sizeof root) ||
-		    !EVP_DigestFinal_ex(ctx, sum, NULL))
-			return error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
-	}
-	strcpy(out, "vmid1:");
+	if (tree->failed || !hash(tree->hasher, head, sizeof head - 1, size, sizeof size, root, sizeof root, sum))
+		return error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
+	strcpy(out, "vmid2:");
 	for (int i = 0; i < DIGEST_SIZE; i++)
 		sprintf(out + 6 + 2 * (size_t)i, "%02x", sum[i]);
 	return 0;
-}
-
-static int size_of(int fd, const char *path, uint64_t *size, struct error **err)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return error_set_errno(err, errno, "cannot read %s", path);
-	if (S_ISBLK(st.st_mode)) {
-		if (ioctl(fd, BLKGETSIZE64, size) < 0)
-			return error_set_errno(err, errno, "cannot tell the size of %s", path);
-		return 0;
-	}
-	if (!S_ISREG(st.st_mode))
-		return error_set(err, ERROR_PERMANENT, "NotADisk", "%s is neither a file nor a block device", path);
-	*size = (uint64_t)st.st_size;
-	return 0;
-}
-
-/* The start of the block that holds the next data at or after `at`; size when there is none. */
-static uint64_t next_data(int fd, uint64_t at, uint64_t size)
-{
-	off_t data = lseek(fd, (off_t)at, SEEK_DATA);
-
-	if (data < 0)
-		return errno == ENXIO ? size : at; /* a device that cannot tell is read whole */
-	return (uint64_t)data < at ? at : (uint64_t)data - (uint64_t)data % DISK_DIGEST_BLOCK;
-}
-
-int digest_descriptor(int fd, const char *path, uint64_t size, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
-{
-	AUTO_FREE unsigned char *block = malloc(DISK_DIGEST_BLOCK);
-	struct digest_tree tree = { 0 };
-
-	if (!block)
-		return error_set_errno(err, ENOMEM, "cannot read %s", path);
-	for (uint64_t at = 0; (at = next_data(fd, at, size)) < size; at += DISK_DIGEST_BLOCK) {
-		size_t want = size - at < DISK_DIGEST_BLOCK ? (size_t)(size - at) : DISK_DIGEST_BLOCK, got = 0;
-		unsigned char leaf[DIGEST_SIZE];
-
-		if (cancel_check(cancel, err) < 0)
-			return -1;
-		while (got < want) {
-			ssize_t n = pread(fd, block + got, want - got, (off_t)(at + got));
-
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n <= 0)
-				return n ? error_set_errno(err, errno, "cannot read %s at %llu", path, (unsigned long long)(at + got))
-					 : error_set(err, ERROR_TRANSIENT, "ShortRead", "%s became shorter while it was read", path);
-			got += (size_t)n;
-		}
-		if (!digest_leaf(block, want, leaf))
-			tree.failed = true;
-		digest_tree_add(&tree, at / DISK_DIGEST_BLOCK, leaf);
-	}
-	return digest_tree_finish(&tree, size, out, err);
-}
-
-int disk_digest_file(const char *path, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
-{
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	uint64_t size = 0;
-
-	if (fd < 0)
-		return error_set_errno(err, errno, "cannot read %s", path);
-	return size_of(fd, path, &size, err) < 0 ? -1 : digest_descriptor(fd, path, size, NULL, out, err);
 }

@@ -1,22 +1,24 @@
 #include "disk/pipeline.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "disk/bytes.h"
 #include "disk/decoder.h"
 #include "disk/unit.h"
 
-/* Writeback is started this often, and what lies so far behind leaves the page cache: a long copy must not push out everything else. */
-#define WINDOW (UINT64_C(32) << 20)
-#define KEEP_CACHED (UINT64_C(256) << 20)
+#define CHECKPOINT (UINT64_C(256) << 20) /* bytes that are written between two syncs of a disk with a journal */
+#define CHECKPOINT_BLOCKS 2048
 
 struct disk_pipeline {
 	struct disk_pipeline_options options;
 	char *path;
-	int fd;
+	struct disk_output *output;
+	struct block_journal *journal; /* NULL: none, or of no use any more */
+	uint64_t uncommitted;          /* bytes written since the last checkpoint */
+	unsigned uncommitted_blocks;
+	bool finished_well;
 	struct decoder *decoder;
 	unsigned char start[4]; /* of the stream, until the format is known */
 	size_t start_len;
@@ -25,9 +27,10 @@ struct disk_pipeline {
 	bool have_capacity;
 	uint64_t stream_bytes;
 
-	unsigned held;              /* units */
+	struct workers_share share;
 	struct unit *current;       /* being filled */
 	struct unit *first, **last; /* submitted, in the disk's order; only the pushing thread's */
+	struct unit *spare;
 
 	pthread_mutex_t lock; /* guards the units' finished */
 	pthread_cond_t finished;
@@ -35,9 +38,10 @@ struct disk_pipeline {
 	uint64_t next_block; /* after the highest that was begun */
 	bool unordered;      /* the stream went back: the tree is useless, the file tells the digest at the end */
 	uint32_t grain;      /* bytes; 0: the format has none */
+	uint64_t resumed;    /* bytes of a raw disk that are there from an earlier run */
+	struct digest_hasher *hasher;
 	struct digest_tree tree;
 	uint64_t data_bytes;
-	uint64_t flushed;    /* of the file: up to where writeback was started */
 	struct error *error; /* the first; there is no going on after it */
 };
 
@@ -50,15 +54,31 @@ static void unit_done(struct unit *u)
 	pthread_cond_signal(&p->finished);
 }
 
-/* Starts writeback of what was written up to `end`, and drops the cache of what lies far behind. */
-static void flush_behind(struct disk_pipeline *p, uint64_t end)
+/* What was noted so far is made durable: first the disk, then the journal that speaks of it (disk/block_journal.h). */
+static int checkpoint(struct disk_pipeline *p, struct error **err)
 {
-	if (end < p->flushed || end - p->flushed < WINDOW)
-		return;
-	sync_file_range(p->fd, (off_t)p->flushed, (off_t)(end - p->flushed), SYNC_FILE_RANGE_WRITE);
-	if (p->flushed > KEEP_CACHED)
-		posix_fadvise(p->fd, 0, (off_t)(p->flushed - KEEP_CACHED), POSIX_FADV_DONTNEED);
-	p->flushed = end;
+	p->uncommitted = p->uncommitted_blocks = 0;
+	return output_sync(p->output, err) < 0 ? -1 : block_journal_commit(p->journal, err);
+}
+
+static int note(struct disk_pipeline *p, const struct unit *u, struct error **err)
+{
+	struct block_record record = { .block = u->block, .data_bytes = u->written, .place = u->record.place };
+
+	if (!p->journal || !u->written)
+		return 0;
+	memcpy(record.node, u->node, sizeof record.node);
+	if (block_journal_note(p->journal, &record, u->known, err) < 0)
+		return -1;
+	p->uncommitted += u->known ? 0 : u->written;
+	p->uncommitted_blocks++;
+	return p->uncommitted < CHECKPOINT && p->uncommitted_blocks < CHECKPOINT_BLOCKS ? 0 : checkpoint(p, err);
+}
+
+static void give_unit(struct disk_pipeline *p, struct unit *u)
+{
+	u->after = p->spare;
+	p->spare = u;
 }
 
 /* Takes back the first submitted unit; waits for it when told to. False when there is none, or it is not finished. */
@@ -83,11 +103,12 @@ static bool retire(struct disk_pipeline *p, bool wait)
 	error_free(move_ptr(u->error));
 	if (!p->error) {
 		if (!p->unordered)
-			digest_tree_add(&p->tree, u->block, u->leaf);
+			digest_tree_add(&p->tree, u->block, u->node);
 		p->data_bytes += u->written;
-		flush_behind(p, (u->block + 1) * DISK_DIGEST_BLOCK);
+		output_passed(p->output, (u->block + 1) * DISK_DIGEST_BLOCK);
+		note(p, u, &p->error);
 	}
-	workers_give_unit(p->options.workers, u, p->held--);
+	give_unit(p, u);
 	return true;
 }
 
@@ -125,39 +146,87 @@ static void await_block(struct disk_pipeline *p, uint64_t block)
 	}
 }
 
+/* Makes zero what was passed over, [from, to) in blocks, where it may not be. */
+static int pass_over(struct disk_pipeline *p, uint64_t from, uint64_t to, struct error **err)
+{
+	uint64_t start = from * DISK_DIGEST_BLOCK, end = to * DISK_DIGEST_BLOCK;
+	struct block_record record;
+
+	if (p->journal && block_journal_peek(p->journal, from, &record) && record.block < to &&
+	    block_journal_forget(p->journal, record.place, err) < 0)
+		return -1;
+	end = p->have_capacity && end > p->capacity ? p->capacity : end;
+	return start < end ? output_zero_unknown(p->output, start, end, p->options.cancel, err) : 0;
+}
+
+/* The stream goes back: what was digested and noted of blocks is not all of them. */
+static int go_unordered(struct disk_pipeline *p, struct error **err)
+{
+	struct block_journal *journal = move_ptr(p->journal);
+	int result = 0;
+
+	p->unordered = true;
+	if (journal) {
+		while (retire(p, true)) /* they may use it */
+			;
+		result = block_journal_forget(journal, 0, err);
+		block_journal_close(journal);
+	}
+	return result;
+}
+
+static struct unit *empty_unit(struct disk_pipeline *p)
+{
+	struct unit *u = p->spare;
+
+	if (u)
+		p->spare = u->after;
+	else
+		u = calloc(1, sizeof *u);
+	if (u && !(u->data = workers_take_data(p->options.workers, &p->share))) {
+		free(u);
+		u = NULL;
+	}
+	return u;
+}
+
 static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block, struct error **err)
 {
 	uint64_t left = p->capacity - block * DISK_DIGEST_BLOCK;
+	bool again = block < p->next_block;
 	struct unit *u;
 
 	while (retire(p, false))
 		;
-	while (!(u = workers_take_unit(p->options.workers, p->held))) {
-		if (!retire(p, true)) {
-			error_set_errno(err, ENOMEM, "cannot decode %s", p->path);
-			return NULL;
-		}
+	if (again && !p->unordered && go_unordered(p, err) < 0)
+		return NULL;
+	if (again)
+		await_block(p, block);
+	else if (pass_over(p, p->next_block, block, err) < 0)
+		return NULL;
+	u = empty_unit(p);
+	if (!u) {
+		error_set_errno(err, ENOMEM, "cannot decode %s", p->path);
+		return NULL;
 	}
-	p->held++;
 	u->owner = p;
+	u->share = &p->share;
 	u->done = unit_done;
-	u->fd = p->fd;
+	u->output = p->output;
 	u->path = p->path;
+	u->journal = p->journal;
+	u->recorded = p->journal && block_journal_peek(p->journal, block, &u->record);
 	u->block = block;
 	/* A raw stream of unknown length ends with its last piece. */
 	u->len = p->have_capacity ? (left < DISK_DIGEST_BLOCK ? (uint32_t)left : DISK_DIGEST_BLOCK) : 0;
 	u->data_len = u->piece_count = 0;
 	u->written = 0;
-	u->finished = false;
+	u->known = u->finished = false;
 	u->grain = p->grain;
-	u->again = block < p->next_block;
-	if (u->again) {
-		p->unordered = true;
-		await_block(p, block);
-	} else {
+	u->again = again;
+	u->no_node = p->unordered;
+	if (!again)
 		p->next_block = block + 1;
-	}
-	u->no_leaf = p->unordered;
 	return u;
 }
 
@@ -239,9 +308,7 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	p->capacity = bytes;
 	p->have_capacity = true;
 	p->grain = grain;
-	if (ftruncate(p->fd, (off_t)bytes) < 0)
-		return error_set_errno(err, errno, "cannot make %s %llu bytes long", p->path, (unsigned long long)bytes);
-	return 0;
+	return output_set_size(p->output, bytes, false, err);
 }
 
 /* A decoder of the format, NULL when there is none. */
@@ -253,7 +320,7 @@ static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, s
 	if (!strcmp(format, "vmdk-stream"))
 		decoder = vmdk_stream_decoder_new(&sink);
 	else if (!strcmp(format, "raw"))
-		decoder = raw_decoder_new(&sink, p->options.capacity);
+		decoder = raw_decoder_new(&sink, p->options.capacity, p->resumed);
 	else
 		error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", format);
 	if (!decoder && (!err || !*err))
@@ -261,9 +328,36 @@ static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, s
 	return decoder;
 }
 
+/* The journal, and how much of the file it vouches for. */
+static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **err)
+{
+	const struct disk_pipeline_options *o = &p->options;
+	struct stat st;
+
+	*kept = 0;
+	if (!o->journal)
+		return 0;
+	p->journal = block_journal_open(o->journal, o->identity ? o->identity : "", err);
+	if (!p->journal)
+		return -1;
+	*kept = block_journal_end(p->journal);
+	/* The file is not the one that it was. */
+	if (*kept && (lstat(o->path, &st) < 0 || (S_ISREG(st.st_mode) && (uint64_t)st.st_size <= *kept - DISK_DIGEST_BLOCK))) {
+		*kept = 0;
+		return block_journal_forget(p->journal, 0, err);
+	}
+	return 0;
+}
+
+static bool known_format(const char *format)
+{
+	return !format || !strcmp(format, "vmdk-stream") || !strcmp(format, "raw");
+}
+
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)
 {
 	struct disk_pipeline *p = calloc(1, sizeof *p);
+	uint64_t kept;
 
 	if (!p || !(p->path = strdup(options->path))) {
 		free(p);
@@ -273,26 +367,35 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 	p->options = *options;
 	workers_enter(options->workers);
 	p->last = &p->first;
-	p->fd = -1;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->finished, NULL);
-	if (options->capacity > INT64_MAX) {
+	if (options->capacity > INT64_MAX)
 		error_set(err, ERROR_PERMANENT, "InvalidCapacity", "a disk of %llu bytes is impossible",
 			  (unsigned long long)options->capacity);
-		goto fail;
-	}
-	p->fd = open(options->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	/* Truncated to nothing first, so that all is a hole. */
-	if (p->fd < 0 || ftruncate(p->fd, 0) < 0) {
-		error_set_errno(err, errno, "cannot create %s", options->path);
-		goto fail;
-	}
-	if (options->format && !(p->decoder = decoder_of(p, options->format, err)))
-		goto fail;
-	return p;
-fail:
+	else if (!known_format(options->format))
+		error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", options->format);
+	else if ((p->hasher = digest_hasher_new(err)) && open_journal(p, &kept, err) == 0)
+		p->output = output_open(options->path, kept, err);
+	p->tree.hasher = p->hasher;
+	if (p->output)
+		return p;
 	disk_pipeline_free(p);
 	return NULL;
+}
+
+uint64_t disk_pipeline_resume(struct disk_pipeline *p)
+{
+	struct block_record record;
+
+	while (p->journal && !p->decoder && block_journal_peek(p->journal, p->next_block, &record)) {
+		digest_tree_add(&p->tree, record.block, record.node);
+		p->data_bytes += record.data_bytes;
+		p->next_block = record.block + 1;
+	}
+	p->resumed = p->next_block * DISK_DIGEST_BLOCK;
+	if (p->options.capacity && p->resumed > p->options.capacity)
+		p->resumed = p->options.capacity;
+	return p->resumed;
 }
 
 /* By the first four bytes. A text that a server sent instead of a disk goes where it is told from one. */
@@ -309,6 +412,8 @@ static const char *format_of(const unsigned char start[4])
 static int push(struct disk_pipeline *p, const unsigned char *data, size_t len, struct error **err)
 {
 	p->stream_bytes += len;
+	if (!p->decoder && p->options.format && !(p->decoder = decoder_of(p, p->options.format, err)))
+		return -1;
 	if (!p->decoder) {
 		while (p->start_len < sizeof p->start && len) {
 			p->start[p->start_len++] = *data++;
@@ -345,6 +450,8 @@ static int drain(struct disk_pipeline *p, struct error **err)
 
 	if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
 		return -1;
+	if (!p->decoder && p->options.format && !(p->decoder = decoder_of(p, p->options.format, err)))
+		return -1;
 	if (p->decoder)
 		p->decoder->ops->finish(p->decoder, &why);
 	else if (p->start_len)
@@ -365,42 +472,55 @@ static int settle_capacity(struct disk_pipeline *p, struct error **err)
 	if (p->have_capacity)
 		return 0;
 	p->capacity = p->stream_bytes;
-	if (ftruncate(p->fd, (off_t)p->capacity) < 0)
-		return error_set_errno(err, errno, "cannot make %s %llu bytes long", p->path, (unsigned long long)p->capacity);
-	return 0;
+	p->have_capacity = true;
+	return output_set_size(p->output, p->capacity, true, err);
 }
 
 int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, struct error **err)
 {
 	struct disk_result r;
 
-	if (drain(p, err) < 0 || settle_capacity(p, err) < 0)
+	if (drain(p, err) < 0 || settle_capacity(p, err) < 0 || pass_over(p, p->next_block, UINT64_MAX / DISK_DIGEST_BLOCK, err) < 0)
 		return -1;
-	if (!p->options.no_sync && fdatasync(p->fd) < 0)
-		return error_set_errno(err, errno, "cannot sync %s", p->path);
+	if (!p->options.no_sync && output_sync(p->output, err) < 0)
+		return -1;
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
-	if (p->unordered ? digest_descriptor(p->fd, p->path, p->capacity, p->options.cancel, r.digest, err)
+	if (p->unordered ? digest_descriptor(output_descriptor(p->output), p->path, p->capacity,
+					     &(struct disk_digest_options){ .cancel = p->options.cancel }, r.digest, err)
 			 : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
 		return -1;
 	if (p->options.guest_bytes)
 		*p->options.guest_bytes = p->capacity;
 	*result = r;
+	p->finished_well = true;
 	return 0;
 }
 
 void disk_pipeline_free(struct disk_pipeline *p)
 {
+	struct unit *u;
+
 	if (!p)
 		return;
 	while (retire(p, true))
 		;
-	if (p->current)
-		workers_give_unit(p->options.workers, p->current, p->held--);
+	/* What is right so far is not to be fetched or written again. */
+	if (p->journal && !p->finished_well)
+		checkpoint(p, NULL);
+	if (p->current) {
+		workers_give_data(p->options.workers, &p->share, move_ptr(p->current->data));
+		give_unit(p, p->current);
+	}
+	while ((u = p->spare)) {
+		p->spare = u->after;
+		free(u);
+	}
 	workers_leave(p->options.workers);
 	if (p->decoder)
 		p->decoder->ops->free(p->decoder);
-	if (p->fd >= 0)
-		close(p->fd);
+	block_journal_close(p->journal);
+	output_close(p->output);
+	digest_hasher_free(p->hasher);
 	error_free(p->error);
 	pthread_cond_destroy(&p->finished);
 	pthread_mutex_destroy(&p->lock);

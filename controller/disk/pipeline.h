@@ -3,6 +3,7 @@
  *   push() -> decoder -> units of 1 MiB of guest disk, in order -> workers (inflate, find zeros, write, digest)
  *
  * The input is never seeked and never stored; holes stay holes; the content's digest (disk/digest.h) is made on the way.
+ * On a block device what is to be zero is made so.
  * push blocks while the workers or the disk are behind (back-pressure), so memory is bounded for any disk size. */
 #pragma once
 
@@ -23,12 +24,15 @@ void disk_workers_free(struct disk_workers *workers);
 
 struct disk_pipeline_options {
 	const char *format; /* "vmdk-stream", "raw", or NULL: by content */
-	const char *path;   /* raw file to write; created, or reused and truncated */
+	const char *path;   /* raw file to write (created, or reused and truncated), or block device */
 	uint64_t capacity;  /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
 	struct disk_workers *workers;
 	struct cancel *cancel;         /* may be NULL */
 	_Atomic uint64_t *guest_bytes; /* the position in the guest's disk, for progress; may be NULL */
 	bool no_sync;                  /* finish does not wait for the storage: a power cut may lose the file */
+	/* A file that says which blocks are there already (disk/block_journal.h), so that a later try does not write them again; NULL: none.
+	 * The caller removes it when the disk is finished. identity names the disk; what the journal of another one says is not believed. */
+	const char *journal, *identity;
 };
 
 struct disk_result {
@@ -41,6 +45,10 @@ struct disk_result {
 struct disk_pipeline;
 
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
+/* Before the first push: takes from the journal what an earlier try wrote, and returns the offset from which on the raw stream is to be
+ * pushed, 0 where there is nothing to go by. The source must be unchanged since: what cannot be sure of that pushes from the start, and
+ * spares itself the writing only. */
+uint64_t disk_pipeline_resume(struct disk_pipeline *p);
 /* Not thread-safe for one pipeline. The data is copied where it must outlive the call. */
 int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err);
 /* The input has ended: checks that it is complete, waits for the workers, syncs the file (fdatasync). */

@@ -60,7 +60,7 @@ static void raw_free(struct decoder *decoder)
 	free(decoder);
 }
 
-struct decoder *raw_decoder_new(const struct piece_sink *sink, uint64_t capacity)
+struct decoder *raw_decoder_new(const struct piece_sink *sink, uint64_t capacity, uint64_t at)
 {
 	static const struct decoder_ops ops = { raw_push, raw_finish, raw_free };
 	struct raw_decoder *d = calloc(1, sizeof *d);
@@ -70,5 +70,6 @@ struct decoder *raw_decoder_new(const struct piece_sink *sink, uint64_t capacity
 	d->decoder.ops = &ops;
 	d->sink = *sink;
 	d->capacity = capacity;
+	d->at = at;
 	return &d->decoder;
 }

@@ -1,4 +1,7 @@
-/* A unit of work: what came of one aligned 1 MiB of a guest's disk, and what a worker makes of it. Internal to disk/. */
+/* A unit of work: what came of one aligned 1 MiB of a guest's disk, and what the workers make of it. Internal to disk/.
+ *
+ * A worker inflates the pieces into a block, finds zeros and hashes; a writer, which mostly waits for the storage, writes the block. The
+ * stream's data is given back as soon as it is inflated, the block once it is written. */
 #pragma once
 
 #include <stdbool.h>
@@ -6,7 +9,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "disk/block_journal.h"
 #include "disk/digest_tree.h"
+#include "disk/output.h"
 
 #define UNIT_PIECES 256 /* the smallest grain is 4 KiB */
 /* Bytes that a unit may hold: 1 MiB in grains that are a quarter and a sector larger than what they inflate to. What is not used costs no memory. */
@@ -19,6 +24,11 @@ struct piece {
 	bool compressed;
 };
 
+/* The buffers of one pipeline; guarded by the workers' lock. */
+struct workers_share {
+	unsigned held; /* of data */
+};
+
 struct unit {
 	uint64_t block;      /* index of the guest's MiB */
 	uint32_t len;        /* bytes of the block: less than 1 MiB only at the end of the disk */
@@ -28,35 +38,54 @@ struct unit {
 	size_t piece_count;
 	uint32_t grain; /* bytes; 0: the format has none */
 	bool again;     /* pieces of the block were written before: these must meet holes */
-	bool no_leaf;   /* nobody wants the leaf */
+	bool no_node;   /* nobody wants the node */
 
-	int fd; /* the raw file, and its name for errors */
-	const char *path;
+	struct disk_output *output;
+	const char *path;              /* for errors */
+	struct block_journal *journal; /* NULL: none */
+	bool recorded;                 /* the journal has a record of this block or, with another number, of a later one */
+	struct block_record record;
+	bool known; /* outcome: the block is what the record says; it was not written */
+
+	/* On the way. */
+	unsigned char *block_buffer; /* 1 MiB */
+	const unsigned char *bytes;  /* the content: block_buffer or data */
+	struct digest_map map;
 
 	/* The outcome. */
 	struct error *error;
-	unsigned char leaf[DIGEST_SIZE];
-	uint64_t written; /* bytes */
+	unsigned char node[DIGEST_SIZE];
+	uint64_t written; /* bytes that are data */
 
-	void (*done)(struct unit *unit); /* called by the worker at the end */
+	void (*done)(struct unit *unit); /* called by a worker or writer at the end */
 	void *owner;
+	struct workers_share *share;
 	bool finished;
-	struct unit *next;  /* in the workers' queue, or among their spare units */
-	struct unit *after; /* in the pipeline's order */
+	struct unit *next;  /* in a queue of the workers */
+	struct unit *after; /* in the pipeline's order, or among its spare ones */
 };
 
 /* The error of a stream that brings a piece of the disk that came before. Returns -1. */
 int unit_twice(const struct unit *u, const struct piece *p, struct error **err);
 
-#define DISK_WORKERS_MAX 16
-#define DISK_WORKERS_DEFAULT_MAX 8
+/* What a worker needs for its units. */
+struct unit_tools;
+struct unit_tools *unit_tools_new(struct error **err);
+void unit_tools_free(struct unit_tools *t);
+/* From pieces to bytes. The block is block_buffer, or data where that is the block as it is. */
+int unit_decode(struct unit_tools *t, struct unit *u, struct error **err);
+/* From bytes to map and node. *write: there is something to be written. */
+int unit_examine(struct unit_tools *t, struct unit *u, bool *write, struct error **err);
+int unit_write(struct unit *u, struct error **err);
 
-/* The workers own all units, so that memory is bounded for all pipelines together: two for each pipeline, one to fill and one in work, and
- * as many as there are threads for whoever is faster. */
+#define DISK_WORKERS_MAX 16
+
+/* The workers own all buffers, so that memory is bounded for all pipelines together: of data, two for each pipeline and half as many as
+ * there are threads for whoever is faster; of blocks, one for each thread. */
 struct disk_workers;
 void workers_enter(struct disk_workers *workers); /* a pipeline begins */
-void workers_leave(struct disk_workers *workers); /* it has given back its units; without pipelines no unit is kept */
-/* A unit for a pipeline that holds so many already; NULL when it must give back one first, or memory is out. What it holds is undefined. */
-struct unit *workers_take_unit(struct disk_workers *workers, unsigned held);
-void workers_give_unit(struct disk_workers *workers, struct unit *unit, unsigned held); /* held: with this one */
+void workers_leave(struct disk_workers *workers); /* it has given back its buffers; without pipelines none is kept */
+/* UNIT_DATA bytes for a unit of a pipeline; waits until there are. NULL when memory is out. */
+unsigned char *workers_take_data(struct disk_workers *workers, struct workers_share *share);
+void workers_give_data(struct disk_workers *workers, struct workers_share *share, unsigned char *data);
 void workers_submit(struct disk_workers *workers, struct unit *unit);

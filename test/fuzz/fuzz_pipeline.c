@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct stat st;
 
 		if (stat(path, &st) || (uint64_t)st.st_size != result.capacity || result.data_bytes > result.capacity ||
-		    disk_digest_file(path, digest, NULL) || strcmp(digest, result.digest))
+		    disk_digest_file(path, NULL, digest, NULL) || strcmp(digest, result.digest))
 			abort();
 	}
 	disk_pipeline_free(p);

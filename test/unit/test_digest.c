@@ -12,25 +12,32 @@
 
 #include "disk/digest.h"
 
-/* The construction of digest.h again, in ten lines of another language. */
-static const char python[] = "import hashlib, sys\n"
-			     "B, Z, h = 1 << 20, bytes(32), lambda b: hashlib.sha256(b).digest()\n"
-			     "d = open(sys.argv[1], 'rb').read()\n"
-			     "n = [h(b'\\0' + b) if any(b) else Z for b in (d[i:i + B] for i in range(0, len(d), B))]\n"
-			     "while len(n) > 1:\n"
-			     "    n += [Z] * (len(n) % 2)\n"
-			     "    n = [h(b'\\1' + l + r) if (l, r) != (Z, Z) else Z for l, r in zip(n[::2], n[1::2])]\n"
-			     "root = n[0] if n else Z\n"
-			     "print('vmid1:' + h(b'vm-import-controller disk digest v1\\n' + len(d).to_bytes(8, 'big') + root).hex())\n";
+/* The construction in other words: the Python of README.md, as it stands there. */
+static void make_script(char *script)
+{
+	FILE *readme = fopen(SOURCE_DIR "/README.md", "re"), *out = fdopen(mkstemp(script), "w");
+	char line[256];
+	int lines = 0;
+
+	assert_non_null(readme);
+	assert_non_null(out);
+	while (fgets(line, sizeof line, readme) && strcmp(line, "```python\n"))
+		;
+	while (fgets(line, sizeof line, readme) && strcmp(line, "```\n")) {
+		assert_true(fputs(line, out) >= 0);
+		lines++;
+	}
+	fclose(readme);
+	assert_int_equal(fclose(out), 0);
+	assert_in_range(lines, 5, 10);
+}
 
 static void check(const char *path)
 {
 	char ours[DISK_DIGEST_TEXT_SIZE], theirs[DISK_DIGEST_TEXT_SIZE + 2] = "", command[2048], script[] = "/tmp/test_digest.py.XXXXXX";
-	int fd = mkstemp(script);
 	FILE *pipe;
 
-	assert_int_equal(write(fd, python, sizeof python - 1), sizeof python - 1);
-	close(fd);
+	make_script(script);
 	snprintf(command, sizeof command, "python3 %s %s", script, path);
 	pipe = popen(command, "re");
 	assert_non_null(pipe);
@@ -38,8 +45,10 @@ static void check(const char *path)
 	pclose(pipe);
 	unlink(script);
 	theirs[strcspn(theirs, "\n")] = 0;
-	assert_int_equal(disk_digest_file(path, ours, NULL), 0);
-	assert_string_equal(ours, theirs);
+	for (unsigned threads = 0; threads < 4; threads++) {
+		assert_int_equal(disk_digest_file(path, &(struct disk_digest_options){ .threads = threads }, ours, NULL), 0);
+		assert_string_equal(ours, theirs);
+	}
 }
 
 static void test_equals_the_python_construction(void **state)
@@ -55,6 +64,10 @@ static void test_equals_the_python_construction(void **state)
 		"truncate -s 13M %s; head -c 100 /dev/urandom | dd of=%s bs=1M seek=12 conv=notrunc status=none",
 		"truncate -s 33M %s; head -c 3000000 /dev/urandom | dd of=%s bs=1M seek=16 conv=notrunc status=none",
 		"head -c 7000000 /dev/urandom >%s; truncate -s 11000512 %s",
+		"head -c 65536 /dev/urandom >%s",
+		"head -c 65537 /dev/urandom >%s",
+		"head -c 700 /dev/urandom >%s; truncate -s 70000 %s",
+		"truncate -s 6M %s; for i in 1 5 6 7 20 21 22 23 24 95; do head -c 65536 /dev/urandom | dd of=%s bs=64k seek=$i conv=notrunc status=none; done",
 	};
 	char path[] = "/tmp/test_digest.XXXXXX", command[512];
 	int fd = mkstemp(path);
@@ -89,16 +102,16 @@ static void test_depends_on_length_and_content(void **state)
 
 	(void)state;
 	assert_int_equal(ftruncate(fd, 1 << 20), 0);
-	assert_int_equal(disk_digest_file(path, a, NULL), 0);
+	assert_int_equal(disk_digest_file(path, NULL, a, NULL), 0);
 	assert_int_equal(ftruncate(fd, 2 << 20), 0);
-	assert_int_equal(disk_digest_file(path, b, NULL), 0);
+	assert_int_equal(disk_digest_file(path, NULL, b, NULL), 0);
 	assert_int_equal(pwrite(fd, "x", 1, 1 << 20), 1);
-	assert_int_equal(disk_digest_file(path, c, NULL), 0);
+	assert_int_equal(disk_digest_file(path, NULL, c, NULL), 0);
 	assert_string_not_equal(a, b);
 	assert_string_not_equal(b, c);
 	close(fd);
 	unlink(path);
-	assert_int_equal(disk_digest_file(path, a, &err), -1);
+	assert_int_equal(disk_digest_file(path, NULL, a, &err), -1);
 	assert_int_equal(err->class, ERROR_NOT_FOUND);
 }
 

@@ -212,7 +212,7 @@ static void test_fetches_all_disks_once(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		assert_true(status.disks[i].done);
 		assert_int_equal(status.disks[i].transferred, disks[i].capacity);
-		assert_memory_equal(status.disks[i].digest, "vmid1:", 6);
+		assert_memory_equal(status.disks[i].digest, "vmid2:", 6);
 		check_disk(&b, i);
 	}
 	transfer_status_clear(&status);

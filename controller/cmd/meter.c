@@ -1,0 +1,50 @@
+#include "cmd/meter.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define BAR_CELLS 30
+#define EVERY_MS 200
+
+void meter_begin(struct meter *m, bool quiet)
+{
+	*m = (struct meter){ .shown = !quiet && isatty(STDERR_FILENO), .started_ms = clock_monotonic_ms() };
+}
+
+void meter_show(struct meter *m, uint64_t part, uint64_t whole, uint64_t bytes)
+{
+	uint64_t now, spent;
+	double gib = (double)bytes / (1 << 30);
+	char bar[BAR_CELLS + 1];
+
+	if (!m->shown || (now = clock_monotonic_ms()) - m->drawn_ms < EVERY_MS)
+		return;
+	m->drawn_ms = now;
+	m->drawn = true;
+	spent = now - m->started_ms;
+	fputs("\r\033[2K", stderr);
+	if (whole) {
+		double share = part < whole ? (double)part / (double)whole : 1;
+
+		for (int i = 0; i < BAR_CELLS; i++)
+			bar[i] = i < (int)(share * BAR_CELLS) ? '#' : '.';
+		bar[BAR_CELLS] = 0;
+		fprintf(stderr, "[%s] %3d%%  ", bar, (int)(share * 100));
+	}
+	fprintf(stderr, "%.2f GiB", gib);
+	if (spent)
+		fprintf(stderr, ", %.2f GiB/s", gib * 1000 / (double)spent);
+	if (part && part < whole)
+		fprintf(stderr, ", %.0f s left", (double)spent / 1000 * (double)(whole - part) / (double)part);
+	fflush(stderr);
+}
+
+void meter_end(struct meter *m)
+{
+	if (m->drawn)
+		fputs("\r\033[2K", stderr);
+	m->drawn = false;
+}

@@ -1,0 +1,255 @@
+#include "disk/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "disk/direct.h"
+
+#define DIRECT_MIN (32u << 10) /* shorter runs go through the cache */
+/* Writeback is started this often, and what lies so far behind leaves the page cache: a long copy must not push out everything else. */
+#define WINDOW (UINT64_C(32) << 20)
+#define KEEP_CACHED (UINT64_C(256) << 20)
+#define ZERO_STEP (UINT64_C(64) << 20) /* between looks at the cancellation */
+
+struct disk_output {
+	char *path;
+	int fd;
+	_Atomic int direct; /* the same with O_DIRECT; -1: there is none */
+	int direct_owned;
+	bool device;
+	uint64_t dirty;     /* before this, it may hold something other than zeros where nothing was written yet */
+	bool punches;       /* holes can be made, and read as zeros */
+	atomic_bool cached; /* something went through the page cache since writeback was last started */
+	uint64_t flushed;   /* up to where writeback was started */
+};
+
+static int open_device(struct disk_output *o, struct error **err)
+{
+	/* In use by a mounted file system or another program: EBUSY. */
+	o->fd = open(o->path, O_RDWR | O_CLOEXEC | O_EXCL);
+	if (o->fd < 0 && errno == EBUSY)
+		return error_set_code(err, ERROR_PERMANENT, "DeviceBusy", EBUSY,
+				      "the device %s is in use (mounted, or opened by a program)", o->path);
+	if (o->fd < 0)
+		return error_set_errno(err, errno, "cannot open the device %s", o->path);
+	o->device = true;
+	o->dirty = UINT64_MAX;
+	return 0;
+}
+
+static int open_file(struct disk_output *o, uint64_t kept, struct error **err)
+{
+	struct stat st;
+
+	o->fd = open(o->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (o->fd < 0 || fstat(o->fd, &st) < 0)
+		return error_set_errno(err, errno, "cannot create %s", o->path);
+	if (!S_ISREG(st.st_mode))
+		return error_set(err, ERROR_PERMANENT, "NotADisk", "%s is neither a file nor a block device", o->path);
+	/* Cut first, so that all behind is a hole. */
+	if (ftruncate(o->fd, kept < (uint64_t)st.st_size ? (off_t)kept : st.st_size) < 0)
+		return error_set_errno(err, errno, "cannot create %s", o->path);
+	o->dirty = kept;
+	o->punches = true;
+	return 0;
+}
+
+struct disk_output *output_open(const char *path, uint64_t kept, struct error **err)
+{
+	struct disk_output *o = calloc(1, sizeof *o);
+	struct stat st;
+
+	if (!o || !(o->path = strdup(path))) {
+		free(o);
+		error_set_errno(err, ENOMEM, "cannot write %s", path);
+		return NULL;
+	}
+	o->fd = o->direct_owned = -1;
+	if ((stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? open_device(o, err) : open_file(o, kept, err)) < 0) {
+		output_close(o);
+		return NULL;
+	}
+	o->direct_owned = direct_reopen(o->fd, path, O_RDWR);
+	atomic_init(&o->direct, o->direct_owned);
+	return o;
+}
+
+void output_close(struct disk_output *o)
+{
+	if (!o)
+		return;
+	if (o->direct_owned >= 0)
+		close(o->direct_owned);
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o->path);
+	free(o);
+}
+
+static int write_failed(const struct disk_output *o, int error, size_t len, uint64_t at, struct error **err)
+{
+	if (error == ENOSPC || error == EDQUOT)
+		return error_set_code(err, ERROR_TRANSIENT, "NoSpace", error, "cannot write %zu bytes at %llu of %s: %s; make room there",
+				      len, (unsigned long long)at, o->path, strerror(error));
+	return error_set_errno(err, error, "cannot write %zu bytes at %llu of %s", len, (unsigned long long)at, o->path);
+}
+
+static int write_cached(struct disk_output *o, const unsigned char *data, size_t len, uint64_t at, struct error **err)
+{
+	o->cached = true;
+	while (len) {
+		ssize_t n = pwrite(o->fd, data, len, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return write_failed(o, n < 0 ? errno : EIO, len, at, err);
+		data += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* On a device without holes: the kernel's way, which the device may do by itself. */
+static int zero_range(struct disk_output *o, uint64_t from, uint64_t len, struct error **err)
+{
+	static const unsigned char zeros[DIRECT_ALIGN];
+	uint64_t range[2] = { from, len };
+
+	if (o->punches && fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)len) == 0)
+		return 0;
+	if (o->device && !((from | len) % 512) && ioctl(o->fd, BLKZEROOUT, range) == 0)
+		return 0;
+	while (len) {
+		size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+
+		if (write_cached(o, zeros, n, from, err) < 0)
+			return -1;
+		from += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int zero(struct disk_output *o, uint64_t from, uint64_t to, struct cancel *cancel, struct error **err)
+{
+	while (from < to) {
+		uint64_t len = to - from < ZERO_STEP ? to - from : ZERO_STEP;
+
+		if (cancel_check(cancel, err) < 0 || zero_range(o, from, len, err) < 0)
+			return -1;
+		from += len;
+	}
+	return 0;
+}
+
+int output_set_size(struct disk_output *o, uint64_t size, bool written, struct error **err)
+{
+	uint64_t there = 0;
+
+	if (!o->device)
+		return ftruncate(o->fd, (off_t)size) < 0
+			       ? error_set_errno(err, errno, "cannot make %s %llu bytes long", o->path, (unsigned long long)size)
+			       : 0;
+	if (ioctl(o->fd, BLKGETSIZE64, &there) < 0)
+		return error_set_errno(err, errno, "cannot tell the size of %s", o->path);
+	if (there < size)
+		return error_set(err, ERROR_PERMANENT, "DeviceTooSmall",
+				 "the device %s has %llu bytes, the disk %llu: %llu bytes are missing", o->path, (unsigned long long)there,
+				 (unsigned long long)size, (unsigned long long)(size - there));
+	/* Holes on a device are zeros for certain, or refused: PUNCH_HOLE is BLKDEV_ZERO_NOFALLBACK there. Tried with all that will be
+	 * written, which on most storage costs less than doing it piece by piece. */
+	if (!written && size &&
+	    fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)(size / DIRECT_ALIGN * DIRECT_ALIGN)) == 0) {
+		o->punches = true;
+		o->dirty = 0;
+		if (size % DIRECT_ALIGN) /* a sector or a few */
+			return zero(o, size / DIRECT_ALIGN * DIRECT_ALIGN, size, NULL, err);
+	}
+	return 0;
+}
+
+bool output_needs_zeros(const struct disk_output *o, uint64_t at)
+{
+	return at < o->dirty;
+}
+
+static int write_run(struct disk_output *o, const unsigned char *data, size_t len, uint64_t at, struct error **err)
+{
+	bool aligned = !(((uintptr_t)data | at) % DIRECT_ALIGN);
+	size_t direct = aligned && len >= DIRECT_MIN ? len / DIRECT_ALIGN * DIRECT_ALIGN : 0;
+
+	while (direct && o->direct >= 0) {
+		ssize_t n = pwrite(o->direct, data, direct, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EINVAL) { /* not taken here after all */
+			o->direct = -1;
+			break;
+		}
+		if (n <= 0)
+			return write_failed(o, n < 0 ? errno : EIO, len, at, err);
+		data += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+		/* A part, as on a disk that is full: the cache's way says what is the matter. */
+		direct = n % DIRECT_ALIGN ? 0 : direct - (size_t)n;
+	}
+	return write_cached(o, data, len, at, err);
+}
+
+int output_write_block(struct disk_output *o, const unsigned char *block, size_t len, uint64_t at, const struct digest_map *map, bool whole,
+		       struct error **err)
+{
+	bool zeros = whole && at < o->dirty;
+
+	if (zeros && o->punches && zero(o, at, at + len, NULL, err) < 0)
+		return -1;
+	for (size_t from = 0; from < len;) {
+		bool data = digest_map_has(map, from / DIGEST_STEP);
+		size_t to = from + DIGEST_STEP;
+
+		while (to < len && digest_map_has(map, to / DIGEST_STEP) == data)
+			to += DIGEST_STEP;
+		to = to < len ? to : len;
+		if ((data || (zeros && !o->punches)) && write_run(o, block + from, to - from, at + from, err) < 0)
+			return -1;
+		from = to;
+	}
+	return 0;
+}
+
+int output_zero_unknown(struct disk_output *o, uint64_t from, uint64_t to, struct cancel *cancel, struct error **err)
+{
+	return zero(o, from, to < o->dirty ? to : o->dirty, cancel, err);
+}
+
+void output_passed(struct disk_output *o, uint64_t end)
+{
+	if (end < o->flushed || end - o->flushed < WINDOW)
+		return;
+	if (atomic_exchange(&o->cached, false)) {
+		sync_file_range(o->fd, (off_t)o->flushed, (off_t)(end - o->flushed), SYNC_FILE_RANGE_WRITE);
+		if (o->flushed > KEEP_CACHED)
+			posix_fadvise(o->fd, 0, (off_t)(o->flushed - KEEP_CACHED), POSIX_FADV_DONTNEED);
+	}
+	o->flushed = end;
+}
+
+int output_sync(struct disk_output *o, struct error **err)
+{
+	return fdatasync(o->fd) < 0 ? error_set_errno(err, errno, "cannot sync %s", o->path) : 0;
+}
+
+int output_descriptor(const struct disk_output *o)
+{
+	return o->fd;
+}

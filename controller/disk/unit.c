@@ -1,0 +1,129 @@
+#include "disk/unit.h"
+
+#include <errno.h>
+#include <libdeflate.h>
+#include <string.h>
+#include <unistd.h>
+
+struct unit_tools {
+	struct libdeflate_decompressor *inflate;
+	struct digest_hasher *hasher;
+};
+
+struct unit_tools *unit_tools_new(struct error **err)
+{
+	struct unit_tools *t = calloc(1, sizeof *t);
+
+	if (t && (t->inflate = libdeflate_alloc_decompressor()) && (t->hasher = digest_hasher_new(NULL)))
+		return t;
+	unit_tools_free(t);
+	error_set_errno(err, ENOMEM, "cannot decode the disk");
+	return NULL;
+}
+
+void unit_tools_free(struct unit_tools *t)
+{
+	if (!t)
+		return;
+	if (t->inflate)
+		libdeflate_free_decompressor(t->inflate);
+	digest_hasher_free(t->hasher);
+	free(t);
+}
+
+int unit_twice(const struct unit *u, const struct piece *p, struct error **err)
+{
+	return error_set(err, ERROR_PERMANENT, "InvalidStream",
+			 "byte %llu of the disk comes twice, the second time at byte %llu of the stream",
+			 (unsigned long long)(u->block * DISK_DIGEST_BLOCK + p->at), (unsigned long long)p->stream_offset);
+}
+
+static int inflate_piece(struct unit_tools *t, const struct unit *u, const struct piece *p, struct error **err)
+{
+	enum libdeflate_result result =
+		libdeflate_zlib_decompress(t->inflate, u->data + p->stored_at, p->stored, u->block_buffer + p->at, p->len, NULL);
+	uint64_t guest = u->block * DISK_DIGEST_BLOCK + p->at;
+
+	if (result == LIBDEFLATE_SUCCESS)
+		return 0;
+	/* Passing: a second copy of the stream may be sound. */
+	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain %llu (byte %llu of the disk) at byte %llu of the stream %s",
+			 (unsigned long long)(u->grain ? guest / u->grain : 0), (unsigned long long)guest,
+			 (unsigned long long)p->stream_offset,
+			 result == LIBDEFLATE_INSUFFICIENT_SPACE ? "inflates to more than a grain"
+			 : result == LIBDEFLATE_SHORT_OUTPUT     ? "inflates to less than a grain"
+								 : "is corrupt: it does not inflate or its checksum is wrong");
+}
+
+/* True when the file has nothing but zeros where the pieces belong. */
+static int check_unwritten(const struct unit *u, struct error **err)
+{
+	for (size_t i = 0; i < u->piece_count; i++) {
+		const struct piece *p = &u->pieces[i];
+		uint64_t at = u->block * (uint64_t)DISK_DIGEST_BLOCK + p->at;
+		ssize_t n;
+
+		while ((n = pread(output_descriptor(u->output), u->block_buffer, p->len, (off_t)at)) < 0 && errno == EINTR)
+			;
+		if (n < 0)
+			return error_set_errno(err, errno, "cannot read %u bytes at %llu of %s", p->len, (unsigned long long)at, u->path);
+		if (!digest_all_zero(u->block_buffer, (size_t)n))
+			return unit_twice(u, p, err);
+	}
+	return 0;
+}
+
+int unit_decode(struct unit_tools *t, struct unit *u, struct error **err)
+{
+	uint32_t filled = 0;
+
+	if (u->again && check_unwritten(u, err) < 0)
+		return -1;
+	if (u->piece_count == 1 && !u->pieces[0].compressed && u->pieces[0].len == u->len) {
+		u->bytes = u->data;
+		return 0;
+	}
+	u->bytes = u->block_buffer;
+	for (size_t i = 0; i < u->piece_count; i++) {
+		const struct piece *p = &u->pieces[i];
+
+		memset(u->block_buffer + filled, 0, p->at - filled);
+		if (!p->compressed)
+			memcpy(u->block_buffer + p->at, u->data + p->stored_at, p->len);
+		else if (inflate_piece(t, u, p, err) < 0)
+			return -1;
+		filled = p->at + p->len;
+	}
+	memset(u->block_buffer + filled, 0, u->len - filled);
+	return 0;
+}
+
+static uint64_t data_bytes(const struct unit *u)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < sizeof u->map.data / sizeof *u->map.data; i++)
+		bytes += (uint64_t)__builtin_popcountll(u->map.data[i]) * DIGEST_STEP;
+	if (u->len % DIGEST_STEP && digest_map_has(&u->map, u->len / DIGEST_STEP))
+		bytes -= DIGEST_STEP - u->len % DIGEST_STEP;
+	return bytes;
+}
+
+int unit_examine(struct unit_tools *t, struct unit *u, bool *write, struct error **err)
+{
+	digest_map_block(&u->map, u->bytes, u->len);
+	if (!u->no_node && !digest_block(t->hasher, u->bytes, u->len, &u->map, u->node))
+		return error_set(err, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
+	u->written = data_bytes(u);
+	u->known = u->recorded && u->record.block == u->block && !memcmp(u->node, u->record.node, DIGEST_SIZE);
+	*write = !u->known && (u->written || (!u->again && output_needs_zeros(u->output, u->block * (uint64_t)DISK_DIGEST_BLOCK)));
+	/* What the journal says of this block, or that it was zero, is to be forgotten before the block is touched. */
+	if (u->known || !u->recorded || (!u->written && u->record.block != u->block))
+		return 0;
+	return block_journal_forget(u->journal, u->record.place, err);
+}
+
+int unit_write(struct unit *u, struct error **err)
+{
+	return output_write_block(u->output, u->bytes, u->len, u->block * (uint64_t)DISK_DIGEST_BLOCK, &u->map, !u->again, err);
+}
