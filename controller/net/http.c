@@ -62,6 +62,17 @@ static void add_start(struct buffer *b, const char *data, size_t len)
 	buffer_add(b, data, len < room ? len : room);
 }
 
+static int begin_body(struct exchange *x, int status)
+{
+	const struct http_request *q = x->request;
+	struct http_response head = { .status = status, .headers = x->headers.data, .content_length = -1 };
+	curl_off_t length = -1;
+
+	curl_easy_getinfo(x->slot->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	head.content_length = length;
+	return q->begin(q->sink_arg, &head, &x->error);
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
 	struct exchange *x = arg;
@@ -76,6 +87,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 		x->success = status >= 200 && status <= 299;
 		x->to_sink = q->sink && x->success;
 		x->decided = true;
+		if (x->to_sink && q->begin && begin_body(x, (int)status) < 0)
+			return 0;
 	}
 	if (x->to_sink)
 		failed = q->sink(q->sink_arg, data, len, &x->error);

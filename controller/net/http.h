@@ -31,7 +31,11 @@ void http_client_free(struct http_client *client);
 /* Takes a piece of the body. Returns 0, or -1 with an error to abort the transfer. Called on the requesting thread. */
 typedef int (*http_sink)(void *arg, const void *data, size_t len, struct error **err);
 
-/* Sees the status and headers before the first byte of the body. */
+struct http_response;
+/* Sees status, headers and content_length of a 2xx answer before the first byte of its body goes to the sink; not called when there is none.
+ * Returns 0, or -1 with an error to abort the transfer. */
+typedef int (*http_begin)(void *arg, const struct http_response *head, struct error **err);
+
 struct http_request {
 	const char *method; /* NULL: GET */
 	const char *url;
@@ -41,9 +45,10 @@ struct http_request {
 	unsigned timeout_ms;         /* for the whole exchange; 0: none (streams) */
 	unsigned connect_timeout_ms; /* 0: 15,000 */
 	unsigned stall_timeout_ms;   /* no byte for so long is an error; 0: none */
-	size_t max_body; /* for a body kept in memory; 0: 16 MiB. A larger one is an error (of a 2xx answer; else its start is kept) */
-	http_sink sink;  /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message.
+	size_t max_body;  /* for a body kept in memory; 0: 16 MiB. A larger one is an error (of a 2xx answer; else its start is kept) */
+	http_sink sink;   /* when set, a 2xx body goes there and not into the response; other bodies are kept for the message.
 					* One cut short is an error where it has a length or chunks; one that the connection's end ends needs a mark of its own. */
+	http_begin begin; /* may be NULL; its argument is sink_arg */
 	void *sink_arg;
 	struct cancel *cancel;       /* may be NULL */
 	const char *user, *password; /* basic authentication, when set */

@@ -94,8 +94,8 @@ static char *target_name(const struct step *s)
 /* What is wrong with the machine, as opposed to the session: a password that was just changed is no reason to give the import up. */
 static bool about_machine(const struct error *e)
 {
-	static const char *const reasons[] = { "VirtualMachineAmbiguous", "NoConfiguration",   "InvalidDisk",
-					       "TooManyDevices",          "InvalidDescriptor", "InvalidArchive" };
+	static const char *const reasons[] = { "VirtualMachineAmbiguous", "NoConfiguration", "InvalidDisk",     "TooManyDevices",
+					       "InvalidDescriptor",       "InvalidArchive",  "InvalidManifest", "ManifestMismatch" };
 
 	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
 		if (!strcmp(e->reason, reasons[i]))

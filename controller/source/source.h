@@ -23,7 +23,7 @@ struct source_vm_name {
 
 struct source_disk {
 	const char *id;       /* vm_disk.id */
-	const char *format;   /* "vmdk-stream", "raw", "qcow2": what source_export_stream delivers */
+	const char *format;   /* "vmdk-stream", "raw", "qcow2": what source_export_stream delivers; NULL: told by its content */
 	uint64_t capacity;    /* bytes of the guest's disk */
 	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
 };

@@ -180,6 +180,14 @@ int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback)
 	return xml_number(xml_path(node, path), fallback);
 }
 
+char *xml_attribute(const xmlNode *node, const char *name)
+{
+	for (const xmlAttr *a = node ? node->properties : NULL; a; a = a->next)
+		if (!strcmp((const char *)a->name, name))
+			return xml_text((const xmlNode *)a);
+	return NULL;
+}
+
 static char *attribute(const xmlNode *node, bool instance)
 {
 	for (const xmlAttr *a = node ? node->properties : NULL; a; a = a->next)

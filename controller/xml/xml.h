@@ -22,6 +22,8 @@ char *xml_path_text(const xmlNode *node, const char *path); /* owned, NULL when 
 bool xml_path_is(const xmlNode *node, const char *path, const char *text);
 int64_t xml_number(const xmlNode *node, int64_t fallback); /* fallback also for what is no number, or too large */
 int64_t xml_path_number(const xmlNode *node, const char *path, int64_t fallback);
+/* The attribute of this local name, of any namespace. Owned, NULL when absent. */
+char *xml_attribute(const xmlNode *node, const char *name);
 /* The type of a value without its prefix: xsi:type="vim25:VirtualDisk" is VirtualDisk. Owned, NULL when absent. */
 char *xml_type(const xmlNode *node);
 /* The type of the managed object that a reference names: the attribute type of no namespace. Owned, NULL when absent. */

@@ -11,7 +11,7 @@
 
 static void test_providers_are_complete(void **state)
 {
-	static const char *const kinds[] = { "VmwareSource" };
+	static const char *const kinds[] = { "OvaSource", "VmwareSource" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

@@ -1,0 +1,46 @@
+/* The manifest of an OVF package (.mf), and who signed it (.cert). No I/O.
+ *
+ * Source of the format: DMTF DSP0243 2.1, section 7 (package): lines "SHA256(file name)= hex digits"; in a .cert the same form with the manifest's
+ * name and its RSA signature, and then a certificate in PEM form. */
+#pragma once
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define MANIFEST_MAX_BYTES (4u << 20)
+
+struct manifest;
+
+struct ovf_manifest_entry {
+	char *name;
+	const EVP_MD *algorithm;
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	size_t digest_len;
+};
+
+/* Permanent InvalidManifest when a line is not understood or a file has two digests. */
+struct manifest *ovf_manifest_parse(const char *text, size_t len, struct error **err);
+void ovf_manifest_free(struct manifest *manifest); /* accepts NULL */
+/* NULL when the manifest does not name the file. */
+const struct ovf_manifest_entry *ovf_manifest_find(const struct manifest *manifest, const char *name);
+/* Compares; permanent ManifestMismatch, with both digests. */
+int ovf_manifest_check(const struct ovf_manifest_entry *entry, const unsigned char *digest, struct error **err);
+
+/* A digest of bytes that pass. */
+struct ovf_manifest_digest;
+struct ovf_manifest_digest *ovf_manifest_digest_new(const EVP_MD *algorithm, struct error **err);
+int ovf_manifest_digest_add(struct ovf_manifest_digest *digest, const void *data, size_t len, struct error **err);
+/* digest has room for EVP_MAX_MD_SIZE bytes. */
+int ovf_manifest_digest_finish(struct ovf_manifest_digest *digest, unsigned char *out, struct error **err);
+void ovf_manifest_digest_free(struct ovf_manifest_digest *digest); /* accepts NULL */
+
+/* What a .cert says about a manifest, as a sentence for people in *out (owned): who signed it, whose chain nobody checked. Permanent
+ * ManifestMismatch when the signature is not of this manifest. What cannot be read is no error, but said. */
+int ovf_manifest_check_signature(const char *cert, size_t cert_len, const char *manifest, size_t manifest_len, char **out,
+				 struct error **err);
+
+DEFINE_CLEANUP(struct manifest, ovf_manifest_free_p, ovf_manifest_free)
+#define AUTO_MANIFEST CLEANUP(ovf_manifest_free_p)
