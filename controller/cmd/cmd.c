@@ -1,5 +1,6 @@
 #include "cmd/cmd.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ static void usage(FILE *out)
 
 int cmd_main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of the write */
 	if (argc < 2)
 		return cmd_run(1, (char *[]){ (char *)"run", NULL });
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

@@ -19,8 +19,8 @@ static const char help[] =
 	"      --format FORMAT   vmdk-stream or raw (default: by content)\n"
 	"      --capacity BYTES  the size that the disk must have; anything else is an error\n"
 	"      --digest          print the digest only\n"
-	"      --resume          keep a journal beside OUT (OUT.journal) until it is done; when that is there from an earlier try, do not write\n"
-	"                        again what is right\n"
+	"      --resume[=MIB]    keep a journal beside OUT (OUT.journal) until it is done, and when one is there from an earlier try do not\n"
+	"                        write again what is right; the disk is synced every so many MiB (256)\n"
 	"      --sync            wait until the storage has everything\n"
 	"  -q, --quiet           no progress\n"
 	"  -h, --help\n\n"
@@ -61,6 +61,11 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	pipeline = disk_pipeline_new(options, err);
 	if (!pipeline)
 		return -1;
+	if (whole && options->format && !strcmp(options->format, "raw")) {
+		read_bytes = disk_pipeline_resume(pipeline);
+		if (lseek(file, (off_t)read_bytes, SEEK_SET) < 0)
+			return error_set_errno(err, errno, "cannot read %s", in);
+	}
 	while ((n = read(file, data, piece)) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -79,7 +84,7 @@ int cmd_convert(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "format", required_argument, NULL, 'f' }, { "capacity", required_argument, NULL, 'c' },
-		{ "digest", no_argument, NULL, 'd' },       { "resume", no_argument, NULL, 'r' },
+		{ "digest", no_argument, NULL, 'd' },       { "resume", optional_argument, NULL, 'r' },
 		{ "sync", no_argument, NULL, 's' },         { "quiet", no_argument, NULL, 'q' },
 		{ "help", no_argument, NULL, 'h' },         { 0 },
 	};
@@ -87,8 +92,9 @@ int cmd_convert(int argc, char **argv)
 	AUTO_ERROR struct error *err = NULL;
 	struct disk_result result;
 	struct stat st;
-	AUTO_FREE char *journal = NULL;
+	AUTO_FREE char *journal = NULL, *identity = NULL;
 	bool quiet = false, digest_only = false, resume = false;
+	unsigned mib = 256;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
@@ -104,6 +110,9 @@ int cmd_convert(int argc, char **argv)
 			digest_only = true;
 			break;
 		case 'r':
+			if (optarg && !numbers_unsigned(optarg, 1, 1 << 20, &mib))
+				return usage_error("--resume takes a number of MiB");
+			pipeline.checkpoint = (uint64_t)mib << 20;
 			resume = true;
 			pipeline.no_sync = false;
 			break;
@@ -128,7 +137,12 @@ int cmd_convert(int argc, char **argv)
 	if (resume && asprintf(&journal, "%s.journal", pipeline.path) < 0)
 		journal = NULL;
 	pipeline.journal = journal;
-	pipeline.identity = argv[optind];
+	/* A raw image in a file goes on where it was, unless it was changed; of a stream each block is compared. */
+	if (resume && stat(argv[optind], &st) == 0 && S_ISREG(st.st_mode) &&
+	    asprintf(&identity, "%s %jd %jd %jd.%09ld", argv[optind], (intmax_t)st.st_ino, (intmax_t)st.st_size,
+		     (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec) < 0)
+		identity = NULL;
+	pipeline.identity = identity ? identity : argv[optind];
 	if (convert(argv[optind], &pipeline, quiet, &result, &err) < 0) {
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 		return EXIT_FAILED;

@@ -65,14 +65,16 @@ static int note(struct disk_pipeline *p, const struct unit *u, struct error **er
 {
 	struct block_record record = { .block = u->block, .data_bytes = u->written, .place = u->record.place };
 
-	if (!p->journal || !u->written)
+	if (!p->journal || !u->written || u->partial)
 		return 0;
 	memcpy(record.node, u->node, sizeof record.node);
 	if (block_journal_note(p->journal, &record, u->known, err) < 0)
 		return -1;
 	p->uncommitted += u->known ? 0 : u->written;
 	p->uncommitted_blocks++;
-	return p->uncommitted < CHECKPOINT && p->uncommitted_blocks < CHECKPOINT_BLOCKS ? 0 : checkpoint(p, err);
+	return p->uncommitted < (p->options.checkpoint ? p->options.checkpoint : CHECKPOINT) && p->uncommitted_blocks < CHECKPOINT_BLOCKS
+		       ? 0
+		       : checkpoint(p, err);
 }
 
 static void give_unit(struct disk_pipeline *p, struct unit *u)
@@ -221,7 +223,7 @@ static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block, struct e
 	u->len = p->have_capacity ? (left < DISK_DIGEST_BLOCK ? (uint32_t)left : DISK_DIGEST_BLOCK) : 0;
 	u->data_len = u->piece_count = 0;
 	u->written = 0;
-	u->known = u->finished = false;
+	u->known = u->finished = u->partial = false;
 	u->grain = p->grain;
 	u->again = again;
 	u->no_node = p->unordered;
@@ -458,6 +460,8 @@ static int drain(struct disk_pipeline *p, struct error **err)
 		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %zu bytes", p->start_len);
 	else
 		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream is empty");
+	if (p->current)
+		p->current->partial = why != NULL;
 	submit(p);
 	while (retire(p, true))
 		;
@@ -471,7 +475,7 @@ static int settle_capacity(struct disk_pipeline *p, struct error **err)
 {
 	if (p->have_capacity)
 		return 0;
-	p->capacity = p->stream_bytes;
+	p->capacity = p->resumed + p->stream_bytes;
 	p->have_capacity = true;
 	return output_set_size(p->output, p->capacity, true, err);
 }

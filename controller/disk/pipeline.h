@@ -33,6 +33,7 @@ struct disk_pipeline_options {
 	/* A file that says which blocks are there already (disk/block_journal.h), so that a later try does not write them again; NULL: none.
 	 * The caller removes it when the disk is finished. identity names the disk; what the journal of another one says is not believed. */
 	const char *journal, *identity;
+	uint64_t checkpoint; /* bytes written between two syncs of a disk with a journal; 0: 256 MiB */
 };
 
 struct disk_result {

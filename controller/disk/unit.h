@@ -39,6 +39,7 @@ struct unit {
 	uint32_t grain; /* bytes; 0: the format has none */
 	bool again;     /* pieces of the block were written before: these must meet holes */
 	bool no_node;   /* nobody wants the node */
+	bool partial;   /* the stream ended wrongly in it: it may not be whole, and is not to be noted */
 
 	struct disk_output *output;
 	const char *path;              /* for errors */

@@ -252,6 +252,8 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	model = source->ops->describe(source, &name, s->r->cancel, err);
 	if (!model)
 		return -1;
+	if (model->power != VM_POWER_OFF)
+		journal_doubt(directory); /* it writes to the disks that an earlier try fetched */
 	off = stop_machine(s, source, model, err);
 	if (off <= 0)
 		return off;

@@ -19,6 +19,15 @@ static int remove_disks(struct step *s, struct error **err)
 	return journal_remove(directory, err);
 }
 
+/* What was fetched stays for a retry, until the import is deleted; but the source may change in between. */
+static void doubt_disks(struct step *s)
+{
+	AUTO_FREE char *directory = step_directory(s);
+
+	if (directory)
+		journal_doubt(directory);
+}
+
 /* Final states are cleaned up once: the Ready condition of this generation tells that it was done. */
 static bool settled(const struct step *s, const char *type)
 {
@@ -70,8 +79,9 @@ int step_failed(struct step *s, struct error **err)
 	if (settled(s, "Stalled"))
 		return 0;
 	transfer_end(s->r->transfers, s->key);
-	if (ledger_clean(s, err) < 0 || recover_source(s, err) < 0 || remove_disks(s, err) < 0)
+	if (ledger_clean(s, err) < 0 || recover_source(s, err) < 0)
 		return -1;
+	doubt_disks(s);
 	if (!s->status->completion_time) {
 		char now[CLOCK_RFC3339_SIZE];
 

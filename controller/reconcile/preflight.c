@@ -160,7 +160,7 @@ int step_new(struct step *s, struct error **err)
 	if (!name || s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
 		return -1;
 	directory = step_directory(s);
-	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, model, &no_space) < 0)
+	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
 		problem_add(problems, "%s", error_message(no_space));
 decide:
 	if (json_array_size(problems)) {

@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 
 #include "transfer/job.h"
+#include "transfer/journal.h"
 
 struct transfer_engine {
 	struct transfer_options options;
@@ -162,10 +163,13 @@ static int check_space(const char *directory, uint64_t need, uint64_t others, st
 		directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes));
 }
 
-int transfer_check_space(struct transfer_engine *e, const char *directory, const struct vm_model *model, struct error **err)
+int transfer_check_space(struct transfer_engine *e, const char *directory, const char *kept, const struct vm_model *model,
+			 struct error **err)
 {
+	uint64_t need = transfer_space_needed(model), there = kept ? journal_kept_bytes(kept, model) : 0;
+
 	LOCK_GUARD(&e->lock);
-	return check_space(directory, transfer_space_needed(model), promised(e), err);
+	return check_space(directory, need > there ? need - there : 0, promised(e), err);
 }
 
 int transfer_start(struct transfer_engine *e, const struct transfer_job_options *options, struct error **err)
@@ -183,7 +187,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 			job->notify_ms = e->options.notify_ms;
 			job->notify = e->options.notify;
 			job->notify_arg = e->options.arg;
-			int failed = check_space(job->directory, job->need, promised(e), err);
+			int failed = check_space(job->directory, job_missing_bytes(job), promised(e), err);
 			if (!failed && (failed = pthread_create(&job->thread, NULL, job_run, job)))
 				failed = error_set_errno(err, failed, "cannot start the transfer");
 			if (!failed) {

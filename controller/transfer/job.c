@@ -43,12 +43,13 @@ struct job *job_new(const struct transfer_job_options *o, struct cancel *parent,
 		disk->capacity = o->model->disks[i].capacity;
 		if (journal_find(job->directory, i, &o->model->disks[i], &disk->result)) {
 			disk->transferred = disk->capacity;
-			disk->done = true;
+			disk->done = disk->found = true;
 		} else if (__builtin_add_overflow(job->need, o->model->disks[i].allocated ? o->model->disks[i].allocated : disk->capacity,
 						  &job->need)) {
 			job->need = UINT64_MAX;
 		}
 	}
+	job->kept = journal_kept_bytes(job->directory, o->model);
 	/* From here on the job owns what release gives back. */
 	job->release = o->release;
 	job->release_arg = o->release_arg;
@@ -80,7 +81,8 @@ uint64_t job_missing_bytes(const struct job *job)
 	if (job->ended)
 		return 0;
 	for (size_t i = 0; i < job->disk_count; i++)
-		passed += job->disks[i].transferred;
+		passed += job->disks[i].found ? 0 : (uint64_t)job->disks[i].transferred;
+	passed = passed < job->kept ? job->kept : passed;
 	return passed < job->need ? job->need - passed : 0;
 }
 
@@ -96,14 +98,16 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 {
 	const struct vm_disk *disk = &job->model->disks[i];
 	char name[JOURNAL_DISK_NAME_SIZE];
-	AUTO_FREE char *path = NULL;
+	AUTO_FREE char *path = NULL, *blocks = journal_blocks_path(job->directory, i), *identity = NULL;
 	struct disk_result result;
 
 	journal_disk_name(i, name);
-	if (asprintf(&path, "%s/%s", job->directory, name) < 0) {
+	if (asprintf(&path, "%s/%s", job->directory, name) < 0)
 		path = NULL;
+	if (asprintf(&identity, "%s %s", job->model->source_id ? job->model->source_id : "", disk->id ? disk->id : "") < 0)
+		identity = NULL;
+	if (!path || !blocks || !identity)
 		return error_set_errno(err, ENOMEM, "cannot write the disk");
-	}
 	job->disks[i].transferred = 0;
 	struct disk_pipeline_options options = {
 		.format = export->disks[i].format,
@@ -112,6 +116,8 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 		.workers = job->workers,
 		.cancel = job->cancel,
 		.guest_bytes = &job->disks[i].transferred,
+		.journal = blocks,
+		.identity = identity,
 	};
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = disk_pipeline_new(&options, err);
 	if (!pipeline || job->source->ops->export_stream(export, i, push, pipeline, job->cancel, err) < 0 ||

@@ -12,6 +12,7 @@ struct job_disk {
 	_Atomic uint64_t transferred; /* guest bytes passed */
 	_Atomic uint64_t shown;       /* the same, when the job was last told of */
 	_Atomic bool done;
+	bool found; /* done from the beginning: no part of need */
 	uint64_t capacity;
 	struct disk_result result;
 };
@@ -29,6 +30,7 @@ struct job {
 	struct job_disk *disks;
 	size_t disk_count;
 	uint64_t need; /* bytes reserved on the file system */
+	uint64_t kept; /* of these, what an earlier try left there */
 	atomic_bool ended;
 	struct error *error; /* why it failed; read once ended is set */
 	pthread_t thread;

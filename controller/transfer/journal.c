@@ -26,6 +26,27 @@ static char *journal_path(const char *directory, size_t i)
 	return asprintf(&path, "%s/.%s.journal", directory, name) < 0 ? NULL : path;
 }
 
+char *journal_blocks_path(const char *directory, size_t i)
+{
+	char name[JOURNAL_DISK_NAME_SIZE], *path = NULL;
+
+	journal_disk_name(i, name);
+	return asprintf(&path, "%s/.%s.blocks", directory, name) < 0 ? NULL : path;
+}
+
+static char *disk_path(const char *directory, size_t i)
+{
+	char name[JOURNAL_DISK_NAME_SIZE], *path = NULL;
+
+	journal_disk_name(i, name);
+	return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
+}
+
+static int64_t modified_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
 static int sync_directory(const char *directory, struct error **err)
 {
 	AUTO_FD int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -62,35 +83,53 @@ static int write_json(const char *directory, const char *path, const json_t *jso
 
 int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err)
 {
-	AUTO_FREE char *path = journal_path(directory, i);
-	AUTO_JSON json_t *json =
-		json_pack("{s:s*, s:I, s:I, s:I, s:s}", "id", disk->id, "capacity", (json_int_t)result->capacity, "dataBytes",
-			  (json_int_t)result->data_bytes, "streamBytes", (json_int_t)result->stream_bytes, "digest", result->digest);
+	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i);
+	AUTO_JSON json_t *json = NULL;
+	struct stat st;
 
-	if (!path || !json)
+	if (!path || !file)
+		return error_set_errno(err, ENOMEM, "cannot record the disk");
+	if (lstat(file, &st) < 0)
+		return error_set_errno(err, errno, "cannot record the disk %s", file);
+	json = json_pack("{s:s*, s:I, s:I, s:I, s:s, s:I}", "id", disk->id, "capacity", (json_int_t)result->capacity, "dataBytes",
+			 (json_int_t)result->data_bytes, "streamBytes", (json_int_t)result->stream_bytes, "digest", result->digest,
+			 "modified", (json_int_t)modified_ns(&st));
+	if (!json)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
 	return write_json(directory, path, json, err);
 }
 
+/* Of a disk that was touched since it was recorded. Another one's block journal is as wrong as its record. */
+static bool still_the_same(const char *directory, size_t i, const char *file, const char *digest)
+{
+	AUTO_FREE char *blocks = NULL;
+	char now[DISK_DIGEST_TEXT_SIZE];
+
+	if (disk_digest_file(file, NULL, now, NULL) == 0 && !strcmp(now, digest))
+		return true;
+	blocks = journal_blocks_path(directory, i);
+	if (blocks)
+		unlink(blocks);
+	return false;
+}
+
 bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, struct disk_result *result)
 {
-	AUTO_FREE char *path = journal_path(directory, i), *file = NULL;
+	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i);
 	AUTO_JSON json_t *json = path ? json_load_file(path, 0, NULL) : NULL;
 	const char *id = json_string_value(json_object_get(json, "id")), *digest = json_string_value(json_object_get(json, "digest"));
 	json_int_t capacity = json_integer_value(json_object_get(json, "capacity"));
 	json_int_t data = json_integer_value(json_object_get(json, "dataBytes"));
 	json_int_t stream = json_integer_value(json_object_get(json, "streamBytes"));
-	char name[JOURNAL_DISK_NAME_SIZE];
 	struct stat st;
 
-	journal_disk_name(i, name);
-	if (asprintf(&file, "%s/%s", directory, name) < 0)
-		file = NULL;
 	if (!json || !file || !digest || strlen(digest) >= sizeof result->digest || data < 0 || stream < 0)
 		return false;
 	if (capacity <= 0 || (uint64_t)capacity != disk->capacity || strcmp(id ? id : "", disk->id ? disk->id : ""))
 		return false;
 	if (lstat(file, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != capacity)
+		return false;
+	if (json_integer_value(json_object_get(json, "modified")) != modified_ns(&st) && !still_the_same(directory, i, file, digest))
 		return false;
 	*result = (struct disk_result){ .capacity = (uint64_t)capacity, .data_bytes = (uint64_t)data, .stream_bytes = (uint64_t)stream };
 	strcpy(result->digest, digest);
@@ -158,16 +197,35 @@ int journal_remove(const char *directory, struct error **err)
 	return 0;
 }
 
-void journal_forget(const char *directory, const struct vm_model *model)
+static bool ends_with(const char *text, const char *end)
 {
-	AUTO_FREE char *path = model_path(directory);
+	size_t len = strlen(text), n = strlen(end);
+
+	return len >= n && !strcmp(text + len - n, end);
+}
+
+void journal_doubt(const char *directory)
+{
+	CLEANUP(close_directory_p) DIR *d = opendir(directory);
+	struct dirent *entry;
+
+	while (d && (entry = readdir(d)))
+		if (entry->d_name[0] == '.' && (ends_with(entry->d_name, ".journal") || !strcmp(entry->d_name, MODEL_NAME)))
+			unlinkat(dirfd(d), entry->d_name, 0);
+	rmdir(directory); /* when nothing is in it */
+}
+
+uint64_t journal_kept_bytes(const char *directory, const struct vm_model *model)
+{
+	struct disk_result ignored;
+	uint64_t sum = 0;
 
 	for (size_t i = 0; i < model->disk_count; i++) {
-		AUTO_FREE char *journal = journal_path(directory, i);
+		AUTO_FREE char *file = disk_path(directory, i);
+		struct stat st;
 
-		if (journal)
-			unlink(journal);
+		if (file && lstat(file, &st) == 0 && S_ISREG(st.st_mode) && !journal_find(directory, i, &model->disks[i], &ignored))
+			sum += (uint64_t)st.st_blocks * 512;
 	}
-	if (path)
-		unlink(path);
+	return sum;
 }

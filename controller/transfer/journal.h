@@ -1,8 +1,13 @@
-/* What is known of finished disks over a restart: a file beside each disk, ".<disk>.journal", a JSON object.
+/* What is known of disks over a restart: of a finished one a file beside it, ".<disk>.journal", a JSON object; of one that is under way
+ * ".<disk>.blocks" (disk/block_journal.h), which stays until the import is done.
  *
  * Write order: the disk's data is synced (disk_pipeline_finish), then the journal is written to a temporary file, synced, renamed over
  * the old one, and the directory synced. So a journal that exists tells the truth about data that is on the disk, after a power cut too;
- * one that does not exist costs a second download, never a wrong disk. */
+ * one that does not exist costs a second download, never a wrong disk. The disk's time of modification is noted, too: a disk that has
+ * another one is believed only when its digest is still the same.
+ *
+ * A failed import keeps its disks for the retry, but the machine may have run in between. So what was finished is doubted
+ * (journal_doubt): the disks are fetched again, and only blocks that differ are written. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +21,10 @@
 void journal_disk_name(size_t i, char out[JOURNAL_DISK_NAME_SIZE]);
 
 int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err);
-/* True when the journal records this disk (id, capacity) as finished and the file is there in its full length; fills *result. */
+/* The path of the block journal of the model's i-th disk; owned by the caller, NULL when memory is out. */
+char *journal_blocks_path(const char *directory, size_t i);
+/* True when the journal records this disk (id, capacity) as finished and the file is there, unchanged; fills *result. Quick, but for a
+ * file that was touched, which is read. */
 bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, struct disk_result *result);
 /* True when every disk of the model is recorded. */
 bool journal_complete(const char *directory, const struct vm_model *model);
@@ -27,5 +35,7 @@ struct vm_model *journal_load_model(const char *directory); /* NULL when there i
 
 /* Removes the directory with all it holds (files only, no links followed). An absent one is success. */
 int journal_remove(const char *directory, struct error **err);
-/* Removes journals and model, keeps the disks. */
-void journal_forget(const char *directory, const struct vm_model *model);
+/* Removes the model and what says that disks are finished; keeps the disks and their block journals, and of an empty directory nothing. */
+void journal_doubt(const char *directory);
+/* Bytes that the directory's files occupy, so far as they belong to disks that are under way. */
+uint64_t journal_kept_bytes(const char *directory, const struct vm_model *model);

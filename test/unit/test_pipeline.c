@@ -519,6 +519,60 @@ static void test_capacity_must_be_as_expected(void **state)
 	assert_string_equal(shorter->reason, "StreamTruncated");
 }
 
+static void test_a_raw_disk_goes_on(void **state)
+{
+	AUTO_FREE char *raw = file("in.raw"), *out = file("out.raw"), *journal = file("out.journal");
+	char expected[DISK_DIGEST_TEXT_SIZE];
+	AUTO_FREE unsigned char *data = NULL;
+	struct disk_result result;
+	size_t len;
+
+	(void)state;
+	make_raw(raw, 20 * 2048 + 7, 3);
+	data = load(raw, &len);
+	assert_int_equal(disk_digest_file(raw, NULL, expected, NULL), 0);
+	/* Cut where a block ends, in the middle of one, in the last; with a decoder that is told of the end, and one that is not. */
+	for (int i = 0; i < 6; i++) {
+		const size_t cuts[] = { 7 << 20, (7 << 20) + 512 * 3, len - 512 };
+		size_t cut = cuts[i % 3], at;
+		struct disk_pipeline_options options = { .format = "raw",
+							 .path = out,
+							 .capacity = len,
+							 .workers = workers,
+							 .journal = journal,
+							 .identity = "disk",
+							 .checkpoint = 1 << 20 };
+		struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+
+		assert_int_equal(disk_pipeline_resume(p), 0);
+		assert_int_equal(disk_pipeline_push(p, data, cut, NULL), 0);
+		if (i >= 3)
+			assert_int_equal(disk_pipeline_finish(p, &result, NULL), -1);
+		disk_pipeline_free(p);
+
+		p = disk_pipeline_new(&options, NULL);
+		at = disk_pipeline_resume(p);
+		assert_in_range(at, cut - (2 << 20), cut);
+		assert_int_equal(at % (1 << 20), 0);
+		assert_int_equal(disk_pipeline_push(p, data + at, len - at, NULL), 0);
+		assert_int_equal(disk_pipeline_finish(p, &result, NULL), 0);
+		disk_pipeline_free(p);
+		assert_string_equal(result.digest, expected);
+		assert_int_equal(disk_digest_file(out, NULL, result.digest, NULL), 0);
+		assert_string_equal(result.digest, expected);
+		assert_int_equal(unlink(journal), 0);
+		/* The journal of another disk says nothing. */
+		p = disk_pipeline_new(&options, NULL);
+		assert_int_equal(disk_pipeline_push(p, data, cut, NULL), 0);
+		disk_pipeline_free(p);
+		options.identity = "another disk";
+		p = disk_pipeline_new(&options, NULL);
+		assert_int_equal(disk_pipeline_resume(p), 0);
+		disk_pipeline_free(p);
+		unlink(journal);
+	}
+}
+
 static void test_full_disk_names_the_file(void **state)
 {
 	struct rlimit old, small = { 1 << 20, 1 << 20 };
@@ -558,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_corrupt_grain_names_its_place),
 		cmocka_unit_test(test_capacity_must_be_as_expected),
+		cmocka_unit_test(test_a_raw_disk_goes_on),
 		cmocka_unit_test(test_full_disk_names_the_file),
 	};
 

@@ -1,0 +1,153 @@
+#!/bin/bash
+# A conversion that is cut at every write, by kill -9 and by power loss, or that meets a full or broken disk, goes on and ends right; and
+# what was right is not written again.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+
+need qemu-img python3
+FAULT_LAYER=${FAULT_LAYER:-$SOURCE_DIR/build/dev/test/integration/fault_layer.so}
+out=$WORK/out.raw
+
+# Blocks of a MiB: full, empty, with holes, with less than a page; the last one is short.
+cat >"$WORK/make.py" <<'END'
+import random, sys
+r = random.Random(7)
+def block(kind):
+    if kind == 0: return bytes(1 << 20)
+    if kind == 1: return r.randbytes(1 << 20)
+    if kind == 2: return b''.join(r.randbytes(65536) if r.random() < .5 else bytes(65536) for _ in range(16))
+    if kind == 3: return b''.join(r.randbytes(4096) if r.random() < .5 else bytes(4096) for _ in range(256))
+    return bytes(300000) + b'x' + bytes((1 << 20) - 300001)
+disk = b''.join(block(k) for k in (1, 1, 0, 2, 3, 0, 0, 1, 4, 2, 1, 0, 3, 1)) + r.randbytes(70144)
+open(sys.argv[1] + 'disk.raw', 'wb').write(disk)
+def changed(name, change):
+    other = bytearray(disk)
+    change(other)
+    open(sys.argv[1] + name + '.raw', 'wb').write(other)
+def empty(d): d[3 << 20:4 << 20] = bytes(1 << 20)
+def fill(d): d[5 << 20:(5 << 20) + 5000] = r.randbytes(5000)
+def flip(d): d[(9 << 20) + 12345] ^= 1
+changed('emptied', empty)
+changed('filled', fill)
+changed('flipped', flip)
+changed('changed', lambda d: (empty(d), fill(d), flip(d)))
+END
+python3 "$WORK/make.py" "$WORK/"
+for disk in disk changed emptied filled flipped; do
+	qemu-img convert -f raw -O vmdk -o subformat=streamOptimized "$WORK/$disk.raw" "$WORK/$disk.vmdk"
+done
+
+faulty() {
+	env FAULT_FILES=out.raw FAULT_REPORT="$WORK/report" LD_PRELOAD="$FAULT_LAYER" \
+		ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" "$@"
+}
+# convert_cut KIND AT SEED INPUT: a conversion with a fault; its report is in $WORK/report, what it says in $WORK/said.
+convert_cut() {
+	rm -f "$WORK/report"
+	{ # the shell says who was killed
+		faulty FAULT_KIND=$1 FAULT_AT=$2 FAULT_SEED=$3 "$VIC" convert -q --digest --resume=1 - "$out" <"$4" >"$WORK/said" 2>&1
+	} 2>/dev/null
+}
+# resumed INPUT RAW WHAT: goes on without a fault, and prints how many bytes that wrote
+resumed() {
+	convert_cut none 0 0 "$1" || fail "$3: not resumed: $(<"$WORK/said")"
+	cmp -s "$out" "$2" || fail "$3: the disk is not the same"
+	[ ! -e "$out.journal" ] || fail "$3: the journal is still there"
+	cat "$WORK/report"
+}
+fresh() { rm -f "$out" "$out.journal"; }
+
+fresh
+all=$(resumed "$WORK/disk.vmdk" "$WORK/disk.raw" "a whole run")
+operations=${all% *} all_bytes=${all#* }
+((operations > 30)) || fail "only $operations operations: the layer does not see them"
+note "a whole run has $operations operations and writes $all_bytes bytes"
+
+for kind in kill power; do
+	for ((at = 1; at <= operations; at++)); do
+		fresh
+		if convert_cut $kind $at $at "$WORK/disk.vmdk"; then
+			((at > operations - 10)) || fail "$kind at $at did not cut"
+			continue
+		fi
+		# Half of them are cut once more, somewhere else; some meet a source that was changed in between.
+		((at % 2)) || convert_cut $kind $((at * 7 % operations + 1)) $((at + 1000)) "$WORK/disk.vmdk" || :
+		disk=disk
+		((at % 3)) || disk=changed
+		resumed "$WORK/$disk.vmdk" "$WORK/$disk.raw" "$kind at $at, then $disk" >/dev/null
+	done
+	note "cut by $kind at each of $operations operations"
+done
+for ((at = 12; at <= operations; at += 9)); do
+	for seed in 1 2 3; do
+		fresh
+		convert_cut power $at $seed "$WORK/disk.vmdk" || :
+		resumed "$WORK/disk.vmdk" "$WORK/disk.raw" "power at $at with seed $seed" >/dev/null
+	done
+done
+note "power losses of several kinds"
+
+# A source that is another one in a try that is cut, and then the first one again: no record of the first may be left of what was changed.
+fresh
+convert_cut kill $((operations - 3)) 0 "$WORK/disk.vmdk" && fail "was not cut"
+for file in "$out" "$out.journal"; do cp --sparse=always "$file" "$file.kept"; done
+for ((at = 3; at < 60; at++)); do
+	for file in "$out" "$out.journal"; do cp --sparse=always "$file.kept" "$file"; done
+	case $((at % 3)) in 0) disk=emptied ;; 1) disk=filled ;; 2) disk=flipped ;; esac
+	kind=power
+	((at % 2)) || kind=kill
+	convert_cut $kind $((at / 3)) $at "$WORK/$disk.vmdk" || :
+	resumed "$WORK/disk.vmdk" "$WORK/disk.raw" "$disk, and back, $kind at $((at / 3))" >/dev/null
+done
+note "changed to and fro"
+
+# Near the end of a larger disk nearly nothing is left to be written.
+head -c 64M /dev/urandom >"$WORK/large.raw"
+fresh
+large=$(resumed "$WORK/large.raw" "$WORK/large.raw" "a large disk")
+fresh
+convert_cut kill $((${large% *} - 10)) 0 "$WORK/large.raw" && fail "was not cut"
+left=$(resumed "$WORK/large.raw" "$WORK/large.raw" "late")
+note "cut late, the second run writes ${left#* } of ${large#* } bytes"
+((${left#* } * 4 < ${large#* })) || fail "the second run wrote ${left#* } of ${large#* } bytes"
+
+# A full and a broken disk: the error names the file and the bytes that are missing; with space given it goes on.
+for kind in ENOSPC EIO; do
+	for ((at = 3; at <= operations - 10; at += 4)); do
+		fresh
+		convert_cut $kind $at 0 "$WORK/disk.vmdk" && fail "$kind at $at was not noticed"
+		[[ $(<"$WORK/said") =~ (bytes).*$out ]] || fail "$kind at $at: \"$(<"$WORK/said")\" does not name the bytes and the file"
+		resumed "$WORK/disk.vmdk" "$WORK/disk.raw" "$kind at $at" >/dev/null
+	done
+	((at = ${large% *} * 3 / 4))
+	fresh
+	convert_cut $kind $at 0 "$WORK/large.raw" && fail "$kind at $at was not noticed"
+	left=$(resumed "$WORK/large.raw" "$WORK/large.raw" "$kind at $at")
+	((${left#* } * 2 < ${large#* })) || fail "after $kind the second run wrote ${left#* } of ${large#* } bytes"
+done
+note "a full and a broken disk"
+
+# A limit on the file's size is an error like others.
+fresh
+(ulimit -f 4096; exec "$VIC" convert -q "$WORK/disk.vmdk" "$out") 2>"$WORK/said" && fail "the limit was not noticed"
+assert_contains "the error at the limit" "$(<"$WORK/said")" "$out"
+assert_contains "the error at the limit" "$(<"$WORK/said")" "bytes"
+
+# A raw file is not even read again.
+fresh
+cp "$WORK/large.raw" "$WORK/in.raw"
+raw() { { faulty "$@" "$VIC" convert -q --digest --resume=1 --format raw "$WORK/in.raw" "$out"; } 2>/dev/null; }
+raw FAULT_KIND=kill FAULT_AT=$((${large% *} - 10)) && fail "was not cut"
+raw FAULT_KIND=none >"$WORK/digest"
+assert_same "$out" "$WORK/large.raw"
+left=$(cut -d' ' -f2 "$WORK/report")
+((left * 4 < ${large#* })) || fail "the raw file was written again: $left bytes"
+"$VIC" verify -q "$out" "$(<"$WORK/digest")" || fail "its digest is not that of what is there"
+# ... unless it was changed.
+fresh
+raw FAULT_KIND=kill FAULT_AT=$((${large% *} - 10)) && fail "was not cut"
+printf 'changed' | dd of="$WORK/in.raw" bs=1 seek=5000000 conv=notrunc status=none
+raw FAULT_KIND=none >"$WORK/digest"
+assert_same "$out" "$WORK/in.raw"
+assert_fails 1 "$VIC" verify -q "$WORK/large.raw" "$(<"$WORK/digest")" 2>/dev/null
+note "raw files go on where they were"
