@@ -6,6 +6,7 @@
  *            chance ($FAULT_SEED), an older state; and of the file's length
  *   ENOSPC   this and all later writes fail, the first after half of its bytes; so does making files longer by allocation
  *   EIO      the same without a half
+ *   nopunch  holes cannot be made ($FAULT_AT means nothing)
  *
  * $FAULT_REPORT gets a line "operations bytes" at the end: how much there was, and how many bytes were written.
  * All operations are done one after the other, so that "before" means something. */
@@ -252,6 +253,10 @@ int ftruncate(int fd, off_t size)
 
 int fallocate64(int fd, int mode, off_t from, off_t len)
 {
+	if (kind("nopunch") && path_of(fd) >= 0) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
 	PLAIN(fd, remember_range(path, from, len), (int)syscall(SYS_fallocate, fd, mode, from, len), );
 }
 

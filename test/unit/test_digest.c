@@ -1,4 +1,4 @@
-// links: disk base
+// links: disk base PkgConfig::crypto
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
 #include "disk/digest.h"
+#include "disk/sha256_lanes.h"
 
 /* The construction in other words: the Python of README.md, as it stands there. */
 static void make_script(char *script)
@@ -115,9 +118,46 @@ static void test_depends_on_length_and_content(void **state)
 	assert_int_equal(err->class, ERROR_NOT_FOUND);
 }
 
+/* Each message is another one, as is what OpenSSL says of each. */
+static void check_lanes(size_t lanes, void (*run)(const unsigned char *const *, size_t, unsigned char, unsigned char (*)[SHA256_SIZE]))
+{
+	static const size_t lengths[] = { 64, 128, 4096, 65536 };
+	unsigned char *text = malloc(SHA256_WIDE * 65537), sums[SHA256_WIDE][SHA256_SIZE], expected[SHA256_SIZE];
+	const unsigned char *data[SHA256_WIDE];
+	unsigned seed = 1;
+
+	for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		size_t len = lengths[i];
+
+		for (size_t at = 0; at < SHA256_WIDE * 65537; at++)
+			text[at] = (unsigned char)(rand_r(&seed) >> 8);
+		for (size_t l = 0; l < lanes; l++)
+			data[l] = text + l * (len + 1);
+		run(data, len, (unsigned char)i, sums);
+		for (size_t l = 0; l < lanes; l++) {
+			text[l * (len + 1) + len] = (unsigned char)i;
+			assert_int_equal(EVP_Digest(data[l], len + 1, expected, NULL, EVP_sha256(), NULL), 1);
+			assert_memory_equal(sums[l], expected, SHA256_SIZE);
+		}
+	}
+	free(text);
+}
+
+static void test_lanes_are_sha256(void **state)
+{
+	(void)state;
+	if (sha256_lanes_usable())
+		check_lanes(SHA256_LANES, sha256_lanes);
+	if (sha256_wide_usable())
+		check_lanes(SHA256_WIDE, sha256_wide);
+	if (!sha256_lanes_usable() && !sha256_wide_usable())
+		skip();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lanes_are_sha256),
 		cmocka_unit_test(test_equals_the_python_construction),
 		cmocka_unit_test(test_depends_on_length_and_content),
 	};
