@@ -24,6 +24,7 @@ struct block_journal {
 	pthread_mutex_t lock; /* guards what follows */
 	uint64_t count;       /* records in the file */
 	uint64_t end;         /* after the last one's block, in bytes of the disk */
+	uint64_t end_data;    /* data bytes of that block */
 	uint64_t cursor;      /* of peek */
 	bool have_ahead;      /* the record at the cursor was read */
 	struct block_record ahead;
@@ -110,6 +111,7 @@ static int scan(struct block_journal *j, struct error **err)
 			j->count++;
 			next = record.block + 1;
 			j->end = next * DISK_DIGEST_BLOCK;
+			j->end_data = record.data_bytes;
 		}
 		if (n < (ssize_t)sizeof bytes)
 			return n % RECORD ? cut(j, j->count, err) : 0;
@@ -153,9 +155,10 @@ void block_journal_close(struct block_journal *j)
 	free(j);
 }
 
-uint64_t block_journal_end(struct block_journal *j)
+uint64_t block_journal_end(struct block_journal *j, uint64_t *data)
 {
 	LOCK_GUARD(&j->lock);
+	*data = j->end_data;
 	return j->end;
 }
 

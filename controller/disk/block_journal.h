@@ -33,8 +33,8 @@ struct block_journal;
 /* Opens or creates the journal. One that is broken, or of another identity, begins anew. */
 struct block_journal *block_journal_open(const char *path, const char *identity, struct error **err);
 void block_journal_close(struct block_journal *j); /* accepts NULL; what was not committed is lost */
-/* After the last recorded block, in bytes of the disk; 0 when there are none. */
-uint64_t block_journal_end(struct block_journal *j);
+/* After the last recorded block, in bytes of the disk; 0 when there are none. *data: how much of that block is data. */
+uint64_t block_journal_end(struct block_journal *j, uint64_t *data);
 /* The next record of an earlier run that is not before the block, without taking it; false when there is none. One thread only. */
 bool block_journal_peek(struct block_journal *j, uint64_t block, struct block_record *record);
 /* Cuts the records from this place on, durably. Thread-safe. */

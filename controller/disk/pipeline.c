@@ -334,6 +334,7 @@ static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, s
 static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **err)
 {
 	const struct disk_pipeline_options *o = &p->options;
+	uint64_t data, least;
 	struct stat st;
 
 	*kept = 0;
@@ -342,9 +343,12 @@ static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **
 	p->journal = block_journal_open(o->journal, o->identity ? o->identity : "", err);
 	if (!p->journal)
 		return -1;
-	*kept = block_journal_end(p->journal);
-	/* The file is not the one that it was. */
-	if (*kept && (lstat(o->path, &st) < 0 || (S_ISREG(st.st_mode) && (uint64_t)st.st_size <= *kept - DISK_DIGEST_BLOCK))) {
+	*kept = block_journal_end(p->journal, &data);
+	if (!*kept)
+		return 0;
+	/* The last block may be the disk's last, and so a short one; a disk whose size is known was made so long at once. */
+	least = !o->capacity ? *kept - DISK_DIGEST_BLOCK + data : *kept < o->capacity ? *kept : o->capacity;
+	if (lstat(o->path, &st) < 0 || (S_ISREG(st.st_mode) && (uint64_t)st.st_size < least)) { /* not the file that it was */
 		*kept = 0;
 		return block_journal_forget(p->journal, 0, err);
 	}

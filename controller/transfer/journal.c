@@ -127,9 +127,10 @@ bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, s
 		return false;
 	if (capacity <= 0 || (uint64_t)capacity != disk->capacity || strcmp(id ? id : "", disk->id ? disk->id : ""))
 		return false;
-	if (lstat(file, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != capacity)
+	if (lstat(file, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
-	if (json_integer_value(json_object_get(json, "modified")) != modified_ns(&st) && !still_the_same(directory, i, file, digest))
+	if ((json_integer_value(json_object_get(json, "modified")) != modified_ns(&st) || st.st_size != capacity) &&
+	    !still_the_same(directory, i, file, st.st_size == capacity ? digest : ""))
 		return false;
 	*result = (struct disk_result){ .capacity = (uint64_t)capacity, .data_bytes = (uint64_t)data, .stream_bytes = (uint64_t)stream };
 	strcpy(result->digest, digest);

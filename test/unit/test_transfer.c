@@ -21,6 +21,7 @@ struct fake {
 	atomic_uint fail_streams; /* so many streams break off in the middle, transiently */
 	atomic_bool permanent;    /* they fail for good */
 	atomic_bool hang;         /* streams wait for their cancellation */
+	atomic_int other;         /* from the second MiB on, this is added to the bytes */
 	struct source_disk disks[3];
 	struct source_export export;
 };
@@ -61,7 +62,7 @@ static int fake_stream(struct source_export *e, size_t i, source_sink sink, void
 		size_t n = left < sizeof piece ? (size_t)left : sizeof piece;
 
 		/* every other piece is a hole */
-		memset(piece, at / sizeof piece % 2 ? 0 : (int)i + 1, sizeof piece);
+		memset(piece, at / sizeof piece % 2 ? 0 : (int)i + 1 + (at >> 20 ? f->other : 0), sizeof piece);
 		if (sink(arg, piece, n, err) < 0)
 			return -1;
 		left -= n;
@@ -230,11 +231,20 @@ static void test_fetches_all_disks_once(void **state)
 	teardown(&b);
 }
 
+static void check_digest(const char *path, const char *told)
+{
+	char digest[DISK_DIGEST_TEXT_SIZE];
+
+	assert_int_equal(disk_digest_file(path, NULL, digest, NULL), 0);
+	assert_string_equal(digest, told);
+}
+
 static void test_fetches_only_what_is_missing(void **state)
 {
 	struct transfer_status status;
 	char path[128];
 	struct bench b;
+	int fd;
 
 	(void)state;
 	setup(&b);
@@ -248,9 +258,72 @@ static void test_fetches_only_what_is_missing(void **state)
 	assert_false(journal_complete(b.below, &model));
 	assert_int_equal(start(&b, NULL, NULL), 0);
 	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	check_digest(path, status.disks[1].digest);
 	transfer_status_clear(&status);
 	assert_int_equal(b.fake.streams, 4);
 	check_disk(&b, 1);
+	/* Nor is one of other content; one that was only touched is. */
+	transfer_end(b.engine, "job");
+	assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0);
+	assert_true(journal_complete(b.below, &model));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "?", 1, 70000), 1);
+	close(fd);
+	assert_false(journal_complete(b.below, &model));
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	check_digest(path, status.disks[1].digest);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 5);
+	check_disk(&b, 1);
+	teardown(&b);
+}
+
+/* What a failed import fetched stays, is compared with what the source sends now, and corrected. */
+static void test_doubted_disks_are_compared(void **state)
+{
+	struct transfer_status status;
+	char path[128], blocks[128], first[DISK_DIGEST_TEXT_SIZE];
+	struct stat before, after;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	snprintf(path, sizeof path, "%s/disk-0.raw", b.below);
+	snprintf(blocks, sizeof blocks, "%s/.disk-0.raw.blocks", b.below);
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	strcpy(first, status.disks[0].digest);
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	assert_int_equal(stat(path, &before), 0);
+	journal_doubt(b.below);
+	assert_int_equal(access(blocks, F_OK), 0);
+	assert_false(journal_complete(b.below, &model));
+	assert_true(journal_kept_bytes(b.below, &model) > 0);
+	assert_null(journal_load_model(b.below));
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_int_equal(b.fake.streams, 6);
+	assert_string_equal(status.disks[0].digest, first);
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	/* The machine ran in between. */
+	journal_doubt(b.below);
+	b.fake.other = 40;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_string_not_equal(status.disks[0].digest, first);
+	check_digest(path, status.disks[0].digest);
+	transfer_status_clear(&status);
+	/* An empty directory is not kept. */
+	transfer_end(b.engine, "job");
+	assert_int_equal(journal_remove(b.below, NULL), 0);
+	assert_int_equal(mkdir(b.below, 0700), 0);
+	journal_doubt(b.below);
+	assert_int_equal(access(b.below, F_OK), -1);
 	teardown(&b);
 }
 
@@ -399,6 +472,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fetches_all_disks_once),
 		cmocka_unit_test(test_fetches_only_what_is_missing),
+		cmocka_unit_test(test_doubted_disks_are_compared),
 		cmocka_unit_test(test_breaks_are_fetched_again),
 		cmocka_unit_test(test_permanent_failure_aborts),
 		cmocka_unit_test(test_figures_change_with_notifications_only),
