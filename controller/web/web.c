@@ -310,7 +310,7 @@ static int listen_on(struct web *w, uint64_t more_options)
 		.pt_serv_buf_size = CHUNK + LWS_PRE + 1024,
 		.max_http_header_data = 4096,
 		.max_http_header_pool = CONNECTIONS_MAX,
-		.fd_limit_per_thread = CONNECTIONS_MAX + 16,
+		.fd_limit_per_thread = CONNECTIONS_MAX + 1, /* and the one that listens */
 		.timeout_secs = REQUEST_SECONDS,
 		.keepalive_timeout = KEEPALIVE_SECONDS,
 		/* Peers that went without a word. */

@@ -724,34 +724,50 @@ static bool is_answered(int fd, bool *known)
 	return *known = true;
 }
 
+/* The server has not ended it. */
+static bool is_open(int fd)
+{
+	char piece[256];
+	ssize_t got;
+
+	while ((got = recv(fd, piece, sizeof piece, MSG_DONTWAIT)) > 0)
+		;
+	return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* What the header promises is how many are served at a time. One that the server ends makes room for another, so the sum over a while may
+ * be any; those that had their answer before an instant and are still open after it were served at that instant. */
 static void too_many_connections(void **state)
 {
-	enum { MANY = 400 };
+	enum { MANY = 400, PROMISED = 200, AT_LEAST = 150 };
+	static const char request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 	struct web *w = start();
-	int fds[MANY], len;
-	char request[256];
+	int fds[MANY];
 	bool answered[MANY] = { false };
-	size_t served = 0;
+	size_t served = 0, at_once = 0;
 
 	(void)state;
 	for (size_t i = 0; i < MANY; i++)
 		fds[i] = dial(web_port(w));
-	len = snprintf(request, sizeof request, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
 	for (size_t i = 0; i < MANY; i++)
-		if (fds[i] >= 0 && send(fds[i], request, (size_t)len, MSG_NOSIGNAL) < 0)
+		if (fds[i] >= 0 && send(fds[i], request, sizeof request - 1, MSG_NOSIGNAL) < 0)
 			assert_true(errno == EPIPE || errno == ECONNRESET);
-	for (int waited = 0; waited < 50 && served < 150; waited++) {
+	for (int waited = 0; waited < 600 && served < AT_LEAST; waited++) {
 		usleep(100000);
 		for (size_t i = 0; i < MANY; i++)
 			served += is_answered(fds[i], &answered[i]);
 	}
+	assert_true(served >= AT_LEAST);
 	usleep(300000);
+	for (size_t i = 0; i < MANY; i++)
+		is_answered(fds[i], &answered[i]);
+	/* This is the instant. */
 	for (size_t i = 0; i < MANY; i++) {
-		served += is_answered(fds[i], &answered[i]);
+		at_once += answered[i] && is_open(fds[i]);
 		if (fds[i] >= 0)
 			close(fds[i]);
 	}
-	assert_in_range(served, 150, 250);
+	assert_in_range(at_once, 0, PROMISED);
 	AUTO_REPLY got = ask(w, "GET", "/healthz");
 	assert_int_equal(got.status, 200);
 	web_stop(w);
