@@ -32,6 +32,12 @@ struct informer *store_watch(struct store *s, const struct resource *res, const 
 	return s->ops->watch(s, res, ns, label_selector, handler, arg, err);
 }
 
+struct informer *store_watch_object(struct store *s, const struct resource *res, const char *ns, const char *name, store_handler handler,
+				    void *arg, struct error **err)
+{
+	return s->ops->watch_object(s, res, ns, name, handler, arg, err);
+}
+
 void store_close(struct store *s)
 {
 	if (s)

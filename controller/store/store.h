@@ -29,6 +29,8 @@ struct store_ops {
 	int (*delete_object)(struct store *, const struct resource *, const char *ns, const char *name, const char *uid, struct error **);
 	struct informer *(*watch)(struct store *, const struct resource *, const char *ns, const char *label_selector,
 				  store_handler handler, void *arg, struct error **);
+	struct informer *(*watch_object)(struct store *, const struct resource *, const char *ns, const char *name, store_handler handler,
+					 void *arg, struct error **);
 	void (*close)(struct store *);
 };
 
@@ -52,4 +54,8 @@ int store_delete(struct store *store, const struct resource *res, const char *ns
 /* Starts a cache of the matching objects that is kept up to date until informer_free. Must be freed before the store. */
 struct informer *store_watch(struct store *store, const struct resource *res, const char *ns, const char *label_selector,
 			     store_handler handler, void *arg, struct error **err);
+/* The same of the one object of that name, which need not exist: its cache holds one object or none. It takes no more than the permission
+ * to list and watch that name. */
+struct informer *store_watch_object(struct store *store, const struct resource *res, const char *ns, const char *name,
+				    store_handler handler, void *arg, struct error **err);
 void store_close(struct store *store); /* accepts NULL */

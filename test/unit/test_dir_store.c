@@ -465,6 +465,29 @@ static void test_watch_tells_in_order(void **state)
 	store_close(s);
 }
 
+static void test_watch_of_one_object(void **state)
+{
+	struct store *s = open_store();
+	struct told t = { .lock = PTHREAD_MUTEX_INITIALIZER, .store = s };
+	struct informer *i = store_watch_object(s, &api_vms, "default", "a", on_change, &t, NULL);
+
+	(void)state;
+	assert_true(informer_wait(i, NULL));
+	json_decref(create(s, &api_vms, "default", "{metadata: {name: aa}, spec: {x: '1'}}"));
+	json_decref(create(s, &api_vms, "default", "{metadata: {name: a}, spec: {x: '2'}}"));
+	json_decref(create(s, &api_vms, "other", "{metadata: {name: a}, spec: {x: '3'}}"));
+	json_decref(patch(s, &api_vms, "a", NULL, "{spec: {x: '4'}}", NULL));
+	assert_told(&t, "Aa=2;Ma=4;");
+	informer_free(i);
+	*t.text = 0;
+	i = store_watch_object(s, &api_vms, "default", "a", on_change, &t, NULL);
+	store_delete(s, &api_vms, "default", "aa", NULL, NULL);
+	store_delete(s, &api_vms, "default", "a", NULL, NULL);
+	assert_told(&t, "Aa=4;Da=4;");
+	informer_free(i);
+	store_close(s);
+}
+
 static void *change_much(void *arg)
 {
 	struct store *s = arg;
@@ -564,6 +587,7 @@ int main(void)
 		TEST(test_wrong_manifests_are_named),
 		TEST(test_foreign_files_are_named),
 		TEST(test_watch_tells_in_order),
+		TEST(test_watch_of_one_object),
 		TEST(test_watches_beside_writers),
 		TEST(test_events_are_not_kept),
 	};

@@ -364,12 +364,13 @@ static void test_bad_names_make_no_request(void **state)
 static void test_a_list_in_pages(void **state)
 {
 	struct kube_client *c = client_of((struct kube_config){ 0 });
-	AUTO_FREE char *version = NULL;
+	AUTO_FREE char *version = NULL, *selection = kube_selection(NULL, "k=v,l"), *both = kube_selection("n", "k");
 	AUTO_JSON json_t *all = NULL;
 
 	(void)state;
+	assert_string_equal(both, "&fieldSelector=metadata.name%3Dn&labelSelector=k");
 	PLAY({ 200, NULL, PAGE(ITEM("a", "1") "," ITEM("b", "2"), ",\"continue\":\"x=/1\"") }, { 200, NULL, PAGE(ITEM("c", "3"), "") });
-	all = kube_list(c, &things, "ns", "k=v,l", NULL, &version, NULL);
+	all = kube_list(c, &things, "ns", selection, NULL, &version, NULL);
 	assert_int_equal(json_array_size(all), 3);
 	assert_string_equal(json_path_string(json_array_get(all, 2), "metadata.name"), "c");
 	assert_string_equal(json_path_string(json_array_get(all, 0), "apiVersion"), "example.com/v1");
@@ -472,7 +473,7 @@ static void test_a_watch_goes_on_where_it_was(void **state)
 	(void)state;
 	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, WATCHED("ADDED", "b", "10") WATCHED("MODIFIED", "a", "11") },
 	     { 200, NULL, BOOKMARK("20") "{\"type\":\"ADDED\",\"obj" }, { -1, NULL, WATCHED("DELETED", "b", "21") });
-	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
+	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_true(informer_wait(i, NULL));
 	assert_told(&t, "Aa@1;Ab@10;Ma@11;Db@21;");
 	assert_watched_from(1, "9");
@@ -495,7 +496,7 @@ static void test_history_that_is_gone_is_listed_again(void **state)
 	     { 200, NULL, WATCHED("ADDED", "c", "10") "{\"type\":\"ERROR\",\"object\":" STATUS("Expired", 410) "}\n" },
 	     { 200, NULL, PAGE(ITEM("b", "2") "," ITEM("c", "12"), "") }, { 410, NULL, STATUS("Expired", 410) },
 	     { 200, NULL, PAGE(ITEM("d", "13"), "") }, { 200, NULL, "nonsense\n" }, { 200, NULL, PAGE("", "") }, { -1, NULL, "" });
-	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
+	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_told(&t, "Aa@1;Ab@2;Ac@10;Da@1;Mc@12;Db@2;Dc@12;Ad@13;Dd@13;");
 	wait_seen(8);
 	assert_watched_from(7, "9");
@@ -512,7 +513,7 @@ static void test_what_is_no_gone_history_is_not_listed_again(void **state)
 	(void)state;
 	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, "{\"type\":\"ERROR\",\"object\":" STATUS("InternalError", 500) "}\n" },
 	     { 0, NULL, "" }, { 429, NULL, "" }, { 403, NULL, STATUS("Forbidden", 403) }, { -1, NULL, WATCHED("MODIFIED", "a", "10") });
-	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
+	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_told(&t, "Aa@1;Ma@10;");
 	for (size_t n = 1; n < 6; n++)
 		assert_watched_from(n, "9");
@@ -528,7 +529,7 @@ static void test_an_absent_kind_is_not_synced(void **state)
 
 	(void)state;
 	PLAY({ 404, NULL, "404 page not found\n" });
-	i = kube_watch_start(c, &things, NULL, NULL, NULL, on_change, &t, NULL);
+	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	wait_seen(1);
 	cancel_wait(NULL, 1000);
 	assert_false(informer_synced(i));
@@ -550,13 +551,52 @@ static void test_stop_in_every_state(void **state)
 		struct informer *i;
 
 		play(ms % 4 ? listed : listing);
-		i = kube_watch_start(c, &things, NULL, NULL, cancel, on_change, &t, NULL);
+		i = kube_watch_start(c, &things, NULL, NULL, NULL, cancel, on_change, &t, NULL);
 		cancel_wait(NULL, ms);
 		if (ms % 8 == 0)
 			cancel_request(cancel);
 		stop_quickly(i);
 		cancel_free(cancel);
 	}
+	kube_client_free(c);
+}
+
+static uint64_t count_of(const struct request_totals *t, const char *method, int code)
+{
+	for (size_t i = 0; i < t->count_len; i++)
+		if (t->counts[i].code == code && !strcmp(t->counts[i].method, method))
+			return t->counts[i].count;
+	return 0;
+}
+
+static void test_requests_are_counted(void **state)
+{
+	struct kube_client *c = client_of((struct kube_config){ 0 });
+	struct request_totals *t = calloc(1, sizeof *t);
+	AUTO_JSON json_t *body = json_object();
+	uint64_t in_buckets = 0;
+
+	(void)state;
+	PLAY({ 503, NULL, STATUS("ServiceUnavailable", 503) }, { 200, NULL, OBJECT }, { 409, NULL, STATUS("Conflict", 409) },
+	     { 0, NULL, "" });
+	json_decref(call(c, "GET", "a", NULL, NULL));
+	assert_null(call(c, "PATCH", "a", body, NULL));
+	assert_null(call(c, "POST", NULL, body, NULL));
+	request_stats_read(kube_client_stats(c), t);
+	assert_int_equal(strncmp(t->host, url + 7, strcspn(url + 7, "/")), 0);
+	assert_null(strchr(t->host, '/'));
+	assert_int_equal(t->count_len, 4);
+	assert_int_equal(count_of(t, "GET", 503), 1);
+	assert_int_equal(count_of(t, "GET", 200), 1);
+	assert_int_equal(count_of(t, "PATCH", 409), 1);
+	assert_int_equal(count_of(t, "POST", 0), 1);
+	assert_int_equal(t->retries, 1);
+	assert_string_equal(t->durations[0].method, "GET");
+	assert_int_equal(t->durations[0].count, 2);
+	for (size_t i = 0; i <= REQUEST_BUCKETS; i++)
+		in_buckets += t->durations[0].buckets[i];
+	assert_int_equal(in_buckets, 2);
+	free(t);
 	kube_client_free(c);
 }
 
@@ -579,6 +619,7 @@ int main(void)
 		TEST(test_what_is_no_gone_history_is_not_listed_again),
 		TEST(test_an_absent_kind_is_not_synced),
 		TEST(test_stop_in_every_state),
+		TEST(test_requests_are_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

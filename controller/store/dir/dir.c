@@ -334,7 +334,24 @@ static struct informer *dir_watch(struct store *store, const struct resource *re
 	LOCK_GUARD(&d->lock);
 	present = list(d, res, ns, selector);
 	if (present)
-		return notifier_watch(d->notifier, res, ns, selector, present, handler, arg, err);
+		return notifier_watch(d->notifier, res, ns, NULL, selector, present, handler, arg, err);
+	error_set_errno(err, ENOMEM, "cannot watch %s", res->plural);
+	return NULL;
+}
+
+static struct informer *dir_watch_object(struct store *store, const struct resource *res, const char *ns, const char *name,
+					 store_handler handler, void *arg, struct error **err)
+{
+	struct dir_store *d = self(store);
+	AUTO_FREE char *key = key_of(res, ns, name);
+	AUTO_JSON json_t *present = json_array();
+	json_t *object;
+
+	ns = res->namespaced ? ns : NULL;
+	LOCK_GUARD(&d->lock); /* as in dir_watch */
+	object = key ? json_object_get(d->objects, key) : NULL;
+	if (key && present && (!object || json_array_append(present, object) == 0))
+		return notifier_watch(d->notifier, res, ns, name, NULL, present, handler, arg, err);
 	error_set_errno(err, ENOMEM, "cannot watch %s", res->plural);
 	return NULL;
 }
@@ -358,6 +375,7 @@ static const struct store_ops dir_ops = {
 	.patch = dir_patch,
 	.delete_object = dir_delete,
 	.watch = dir_watch,
+	.watch_object = dir_watch_object,
 	.close = dir_close,
 };
 

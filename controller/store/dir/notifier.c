@@ -10,8 +10,8 @@
 struct watcher {
 	struct notifier *notifier;
 	struct informer *informer;
-	char *ns, *selector;
-	struct watcher *next; /* of those whose first list is in */
+	char *ns, *name, *selector; /* NULL: all */
+	struct watcher *next;       /* of those whose first list is in */
 };
 
 /* Something to tell: an object, or the first list of a watcher. */
@@ -35,8 +35,10 @@ struct notifier {
 static bool concerns(const struct watcher *w, const json_t *object)
 {
 	const char *kind = json_path_string(object, "kind"), *ns = json_path_string(object, "metadata.namespace");
+	const char *name = json_path_string(object, "metadata.name");
 
-	return kind && !strcmp(kind, informer_resource(w->informer)->kind) && (!w->ns || !strcmp(w->ns, ns ? ns : ""));
+	return kind && !strcmp(kind, informer_resource(w->informer)->kind) && (!w->ns || !strcmp(w->ns, ns ? ns : "")) &&
+	       (!w->name || (name && !strcmp(w->name, name)));
 }
 
 static void deliver(struct notifier *n, const struct change *c)
@@ -169,6 +171,7 @@ void notifier_tell(struct notifier *n, const json_t *object, bool deleted)
 static void watcher_free(struct watcher *w)
 {
 	free(w->ns);
+	free(w->name);
 	free(w->selector);
 	free(w);
 }
@@ -200,8 +203,8 @@ static void unwatch(void *arg)
 	watcher_free(w);
 }
 
-struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *label_selector,
-				const json_t *present, store_handler handler, void *arg, struct error **err)
+struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *name,
+				const char *label_selector, const json_t *present, store_handler handler, void *arg, struct error **err)
 {
 	struct watcher *w = calloc(1, sizeof *w);
 	struct change *start = w ? change_new(present, false, w) : NULL;
@@ -209,8 +212,9 @@ struct informer *notifier_watch(struct notifier *n, const struct resource *res, 
 	if (start) {
 		w->notifier = n;
 		w->ns = ns ? strdup(ns) : NULL;
+		w->name = name ? strdup(name) : NULL;
 		w->selector = label_selector ? strdup(label_selector) : NULL;
-		if ((!ns || w->ns) && (!label_selector || w->selector))
+		if ((!ns || w->ns) && (!name || w->name) && (!label_selector || w->selector))
 			w->informer = informer_new(res, handler, arg, unwatch, w);
 	}
 	if (start && w->informer) {

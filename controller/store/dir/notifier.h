@@ -10,6 +10,6 @@ struct notifier *notifier_start(struct error **err);
 void notifier_stop(struct notifier *n); /* when no informer is left; accepts NULL */
 /* A change that was made. Never blocks for long: the store calls it under its lock, so that the order is right. */
 void notifier_tell(struct notifier *n, const json_t *object, bool deleted);
-/* An informer that begins with the objects present, an array, and is told of what is told from now on. */
-struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *label_selector,
-				const json_t *present, store_handler handler, void *arg, struct error **err);
+/* An informer that begins with the objects present, an array, and is told of what is told from now on. name NULL: of all. */
+struct informer *notifier_watch(struct notifier *n, const struct resource *res, const char *ns, const char *name,
+				const char *label_selector, const json_t *present, store_handler handler, void *arg, struct error **err);

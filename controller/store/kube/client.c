@@ -29,6 +29,7 @@ struct kube_client {
 	pthread_mutex_t lock; /* guards the token and its age; not held while the file is read */
 	char *token;
 	uint64_t token_read;
+	struct request_stats *stats;
 	_Atomic uint64_t away; /* when the server was last found to be away or unwell; 0: never */
 };
 
@@ -73,7 +74,8 @@ struct kube_client *kube_client_new(const struct kube_config *config, const char
 	c->token = config->token ? strdup(config->token) : NULL;
 	if (asprintf(&c->user_agent, "User-Agent: %s", user_agent ? user_agent : "vm-import-controller") < 0)
 		c->user_agent = NULL;
-	if (!c->server || !c->user_agent || (config->token && !c->token) || (config->token_file && !c->token_file) ||
+	c->stats = request_stats_new(config->server);
+	if (!c->server || !c->user_agent || !c->stats || (config->token && !c->token) || (config->token_file && !c->token_file) ||
 	    set_impersonation(c, config) < 0)
 		error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
 	else if ((c->http = http_client_new(&trust, err)))
@@ -91,6 +93,7 @@ void kube_client_free(struct kube_client *c)
 		free(c->impersonation[i]);
 	free(c->impersonation);
 	pthread_mutex_destroy(&c->lock);
+	request_stats_free(c->stats);
 	free(c->server);
 	free(c->user_agent);
 	free(c->token_file);
@@ -198,12 +201,16 @@ static int perform(struct kube_client *c, const struct kube_call *call, struct h
 	q->cancel = call->cancel ? call->cancel : c->cancel;
 	for (bool again = false;; again = true) {
 		AUTO_FREE char *token = NULL;
+		uint64_t start;
 		int result;
 
 		if (authorization(c, again, &token, err) < 0)
 			return -1;
 		headers[n] = token;
+		start = clock_monotonic_ms();
 		result = http_perform(c->http, q, r, err);
+		request_stats_count(c->stats, q->method, result < 0 ? 0 : r->status,
+				    q->sink ? -1 : (double)(clock_monotonic_ms() - start) / 1000);
 		headers[n] = NULL;
 		if (result < 0 || r->status != 401 || !c->token_file || again)
 			return result;
@@ -299,6 +306,7 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 			}
 			return NULL;
 		}
+		request_stats_retry(c->stats);
 	}
 	error_set(err, ERROR_TRANSIENT, "TimedOut", "the API server did not answer within %u s", CLIENT_DEADLINE_MS / 1000);
 	attempted(call, err);
@@ -351,4 +359,9 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 	if (r.status < 200 || r.status > 299)
 		return refused(c, call, &r, err);
 	return 0;
+}
+
+struct request_stats *kube_client_stats(struct kube_client *c)
+{
+	return c->stats;
 }

@@ -8,6 +8,7 @@
 #include "base/cancel.h"
 #include "net/http.h"
 #include "store/kube/kubeconfig.h"
+#include "store/kube/request_stats.h"
 
 #define CLIENT_DEADLINE_MS 30000 /* of a call with all its tries */
 
@@ -36,6 +37,8 @@ json_t *kube_client_get_path(struct kube_client *client, const char *path, struc
 /* One try of a GET whose body goes to a sink as it arrives; returns when the server ends it. */
 int kube_client_stream(struct kube_client *client, const struct kube_call *call, unsigned timeout_ms, http_sink sink, void *sink_arg,
 		       struct error **err);
+
+struct request_stats *kube_client_stats(struct kube_client *client); /* borrowed */
 
 /* What a query's value may hold: everything else is percent-encoded (RFC 3986, section 2.3). Owned. */
 char *kube_escape(const char *text);

@@ -52,7 +52,12 @@ static json_t *kube_get(struct store *store, const struct resource *res, const c
 static json_t *kube_list_objects(struct store *store, const struct resource *res, const char *ns, const char *label_selector,
 				 struct error **err)
 {
-	return kube_list(self(store)->client, res, namespace_of(res, ns), label_selector, NULL, NULL, err);
+	AUTO_FREE char *selection = kube_selection(NULL, label_selector);
+
+	if (selection)
+		return kube_list(self(store)->client, res, namespace_of(res, ns), selection, NULL, NULL, err);
+	error_set_errno(err, ENOMEM, "cannot list %s", res->plural);
+	return NULL;
 }
 
 static json_t *kube_create(struct store *store, const struct resource *res, const char *ns, const json_t *object, struct error **err)
@@ -131,7 +136,17 @@ static struct informer *kube_watch(struct store *store, const struct resource *r
 {
 	struct kube_store *k = self(store);
 
-	return kube_watch_start(k->client, res, namespace_of(res, ns), label_selector, k->cancel, handler, arg, err);
+	return kube_watch_start(k->client, res, namespace_of(res, ns), NULL, label_selector, k->cancel, handler, arg, err);
+}
+
+static struct informer *kube_watch_object(struct store *store, const struct resource *res, const char *ns, const char *name,
+					  store_handler handler, void *arg, struct error **err)
+{
+	struct kube_store *k = self(store);
+
+	if (check_name(res, ns, name, err) < 0)
+		return NULL;
+	return kube_watch_start(k->client, res, namespace_of(res, ns), name, NULL, k->cancel, handler, arg, err);
 }
 
 static void kube_close(struct store *store)
@@ -150,6 +165,7 @@ static const struct store_ops kube_ops = {
 	.patch = kube_patch,
 	.delete_object = kube_delete,
 	.watch = kube_watch,
+	.watch_object = kube_watch_object,
 	.close = kube_close,
 };
 
@@ -267,4 +283,9 @@ int kube_store_apply(struct store *store, const struct resource *res, const json
 	call.query = query;
 	applied = kube_client_call(self(store)->client, &call, err);
 	return applied ? 0 : -1;
+}
+
+void kube_store_requests(const struct store *store, struct request_totals *out)
+{
+	request_stats_read(kube_client_stats(self(store)->client), out);
 }

@@ -7,6 +7,7 @@
  * transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
 #pragma once
 
+#include "store/kube/request_stats.h"
 #include "store/store.h"
 
 struct kube_options {
@@ -24,3 +25,5 @@ const char *kube_store_namespace(const struct store *store);
 int kube_store_serves(struct store *store, const struct resource *res, struct error **err);
 /* Server-side apply of an object of any kind given by its apiVersion and kind (for our CRDs at start). */
 int kube_store_apply(struct store *store, const struct resource *res, const json_t *object, const char *field_manager, struct error **err);
+/* What the store's requests came to so far. */
+void kube_store_requests(const struct store *store, struct request_totals *out);

@@ -36,20 +36,31 @@ static int add_items(json_t *into, const json_t *page, const struct resource *re
 	return 0;
 }
 
-static char *page_query(const char *label_selector, const char *next)
+char *kube_selection(const char *name, const char *label_selector)
 {
-	AUTO_FREE char *selector = label_selector ? kube_escape(label_selector) : NULL, *from = *next ? kube_escape(next) : NULL;
+	AUTO_FREE char *labels = label_selector ? kube_escape(label_selector) : NULL, *field = name ? kube_escape(name) : NULL;
+	char *text = NULL;
+
+	if ((label_selector && !labels) || (name && !field) ||
+	    asprintf(&text, "%s%s%s%s", field ? "&fieldSelector=metadata.name%3D" : "", field ? field : "", labels ? "&labelSelector=" : "",
+		     labels ? labels : "") < 0)
+		return NULL;
+	return text;
+}
+
+static char *page_query(const char *selection, const char *next)
+{
+	AUTO_FREE char *from = *next ? kube_escape(next) : NULL;
 	char *query = NULL;
 
-	if ((label_selector && !selector) || (*next && !from))
+	if (*next && !from)
 		return NULL;
-	if (asprintf(&query, "limit=%d%s%s%s%s", PAGE, selector ? "&labelSelector=" : "", selector ? selector : "",
-		     from ? "&continue=" : "", from ? from : "") < 0)
+	if (asprintf(&query, "limit=%d%s%s%s", PAGE, selection ? selection : "", from ? "&continue=" : "", from ? from : "") < 0)
 		return NULL;
 	return query;
 }
 
-json_t *kube_list(struct kube_client *client, const struct resource *res, const char *ns, const char *label_selector, struct cancel *cancel,
+json_t *kube_list(struct kube_client *client, const struct resource *res, const char *ns, const char *selection, struct cancel *cancel,
 		  char **version, struct error **err)
 {
 	AUTO_FREE char *api_version = kube_api_version(res), *next = strdup("");
@@ -57,7 +68,7 @@ json_t *kube_list(struct kube_client *client, const struct resource *res, const 
 
 	for (int restarts = 0; all && api_version && next;) {
 		struct kube_call call = { .verb = "list", .method = "GET", .res = res, .ns = ns, .cancel = cancel };
-		AUTO_FREE char *query = page_query(label_selector, next), *at = NULL;
+		AUTO_FREE char *query = page_query(selection, next), *at = NULL;
 		AUTO_ERROR struct error *failed = NULL;
 		AUTO_JSON json_t *page = NULL;
 

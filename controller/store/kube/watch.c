@@ -22,8 +22,9 @@ struct watch {
 	struct kube_client *client;
 	struct informer *informer;
 	struct resource res; /* the strings are the caller's, which are constants */
-	char *ns, *selector;
-	char *version; /* where the watch goes on; NULL: list first */
+	char *ns;
+	char *selection; /* of a query: "&labelSelector=...", "&fieldSelector=..." or "" */
+	char *version;   /* where the watch goes on; NULL: list first */
 	struct cancel *cancel;
 	struct backoff backoff;
 	bool absent, failing; /* was logged */
@@ -66,7 +67,7 @@ static int on_data(void *arg, const void *data, size_t len, struct error **err)
 static int list(struct watch *w, struct error **err)
 {
 	char *version = NULL;
-	AUTO_JSON json_t *objects = kube_list(w->client, &w->res, w->ns, w->selector, w->cancel, &version, err);
+	AUTO_JSON json_t *objects = kube_list(w->client, &w->res, w->ns, w->selection, w->cancel, &version, err);
 
 	if (!objects)
 		return -1;
@@ -78,12 +79,11 @@ static int list(struct watch *w, struct error **err)
 
 static char *watch_query(const struct watch *w, unsigned seconds)
 {
-	AUTO_FREE char *version = kube_escape(w->version), *selector = w->selector ? kube_escape(w->selector) : NULL;
+	AUTO_FREE char *version = kube_escape(w->version);
 	char *query = NULL;
 
-	if (!version || (w->selector && !selector) ||
-	    asprintf(&query, "watch=1&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u%s%s", version, seconds,
-		     selector ? "&labelSelector=" : "", selector ? selector : "") < 0)
+	if (!version ||
+	    asprintf(&query, "watch=1&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u%s", version, seconds, w->selection) < 0)
 		return NULL;
 	return query;
 }
@@ -183,7 +183,7 @@ static void watch_free(struct watch *w)
 		return;
 	cancel_free(w->cancel);
 	free(w->ns);
-	free(w->selector);
+	free(w->selection);
 	free(w->version);
 	free(w);
 }
@@ -199,8 +199,8 @@ static void stop(void *arg)
 	watch_free(w);
 }
 
-struct informer *kube_watch_start(struct kube_client *client, const struct resource *res, const char *ns, const char *label_selector,
-				  struct cancel *parent, store_handler handler, void *arg, struct error **err)
+struct informer *kube_watch_start(struct kube_client *client, const struct resource *res, const char *ns, const char *name,
+				  const char *label_selector, struct cancel *parent, store_handler handler, void *arg, struct error **err)
 {
 	struct watch *w = calloc(1, sizeof *w);
 	int code;
@@ -210,10 +210,10 @@ struct informer *kube_watch_start(struct kube_client *client, const struct resou
 		w->res = *res;
 		w->backoff = (struct backoff){ .base_ms = 250, .cap_ms = 5000 };
 		w->ns = ns ? strdup(ns) : NULL;
-		w->selector = label_selector ? strdup(label_selector) : NULL;
+		w->selection = kube_selection(name, label_selector);
 		w->cancel = cancel_new(parent);
 	}
-	if (w && w->cancel && (!ns || w->ns) && (!label_selector || w->selector))
+	if (w && w->cancel && (!ns || w->ns) && w->selection)
 		w->informer = informer_new(res, handler, arg, stop, w);
 	if (!w || !w->informer) {
 		watch_free(w);

@@ -5,6 +5,6 @@
 #include "store/informer.h"
 #include "store/kube/client.h"
 
-/* Starts a thread; it ends within 200 ms of informer_free. parent, which may be NULL, stops it too. */
-struct informer *kube_watch_start(struct kube_client *client, const struct resource *res, const char *ns, const char *label_selector,
-				  struct cancel *parent, store_handler handler, void *arg, struct error **err);
+/* Starts a thread; it ends within 200 ms of informer_free. name NULL: all objects. parent, which may be NULL, stops it too. */
+struct informer *kube_watch_start(struct kube_client *client, const struct resource *res, const char *ns, const char *name,
+				  const char *label_selector, struct cancel *parent, store_handler handler, void *arg, struct error **err);
