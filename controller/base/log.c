@@ -9,14 +9,19 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 
-static atomic_int max_level = LOG_INFO;
+static atomic_int max_level = LOG_INFO, first_level = LOG_INFO;
 static atomic_bool as_json;
 static _Thread_local char current_object[512];
 
 void log_setup(enum log_level level, bool json)
 {
-	max_level = level;
+	max_level = first_level = level;
 	as_json = json;
+}
+
+void log_set_debug(bool debug)
+{
+	max_level = debug ? LOG_DEBUG : (int)first_level;
 }
 
 enum log_level log_level(void)

@@ -10,6 +10,8 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 /* Sets the level (messages above it are dropped) and the form. Defaults: LOG_INFO, key=value. */
 void log_setup(enum log_level level, bool json);
 enum log_level log_level(void);
+/* Raises the level to LOG_DEBUG while it runs, or sets it back to what log_setup said. */
+void log_set_debug(bool debug);
 
 /* The object (NAMESPACE/NAME of an import or source) that this thread works on; every line carries it. NULL: none. Copied. */
 void log_set_object(const char *object);

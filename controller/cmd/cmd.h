@@ -1,14 +1,11 @@
-/* The subcommands: a file each, a line each in the table of cmd.c. */
+/* The subcommands: a file each, with a table (cmd/options.h) each; cmd.c lists them. */
 #pragma once
+
+#include "cmd/options.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /* Dispatches to a subcommand; without one it runs the daemon. Returns the exit code. */
 int cmd_main(int argc, char **argv);
 
-/* argv[0] is the subcommand's name. */
-int cmd_run(int argc, char **argv);
-int cmd_import(int argc, char **argv);
-int cmd_convert(int argc, char **argv);
-int cmd_verify(int argc, char **argv);
-int cmd_version(int argc, char **argv);
+extern const struct command command_run, command_import, command_convert, command_verify, command_completion, command_man, command_version;

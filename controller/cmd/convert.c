@@ -1,7 +1,6 @@
 /* A streamed disk image -> a sparse raw file, with the engine of the daemon. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,27 +9,39 @@
 #include "cmd/cmd.h"
 #include "cmd/meter.h"
 #include "cmd/numbers.h"
+#include "cmd/options.h"
 #include "disk/pipeline.h"
 
-static const char help[] =
-	"Usage: vm-import-controller convert [OPTION]... IN OUT\n"
-	"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input.\n"
-	"OUT may be a block device: what is to be zero is made so.\n\n"
-	"      --format FORMAT   vmdk-stream or raw (default: by content)\n"
-	"      --capacity BYTES  the size that the disk must have; anything else is an error\n"
-	"      --digest          print the digest only\n"
-	"      --resume[=MIB]    keep a journal beside OUT (OUT.journal) until it is done, and when one is there from an earlier try do not\n"
-	"                        write again what is right; the disk is synced every so many MiB (256)\n"
-	"      --sync            wait until the storage has everything\n"
-	"  -q, --quiet           no progress\n"
-	"  -h, --help\n\n"
-	"Prints the disk's capacity, how much of it is data, and the digest of its content (which is described in disk/digest.h).\n";
+enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC };
 
-static int usage_error(const char *what)
-{
-	fprintf(stderr, "vm-import-controller convert: %s\nvm-import-controller convert --help tells the options.\n", what);
-	return EXIT_USAGE;
-}
+static const struct cmd_option flags[] = {
+	{ FORMAT, "format", "FORMAT", "vmdk-stream or raw (default: by content)", VALUE_WORDS, "vmdk-stream raw" },
+	{ CAPACITY, "capacity", "BYTES", "the size that the disk must have; anything else is an error", 0, 0 },
+	{ DIGEST, "digest", NULL, "print the digest only", 0, 0 },
+	{ RESUME, "resume", "[MIB]",
+	  "keep a journal beside OUT (OUT.journal) until it is done, and when one is there from an earlier try do not write again what is "
+	  "right; the disk is synced every so many MiB (default: 256)",
+	  0, 0 },
+	{ SYNC, "sync", NULL, "wait until the storage has everything", 0, 0 },
+	{ 'q', "quiet", NULL, "no progress", 0, 0 },
+	OPTION_HELP,
+	{ 0 },
+};
+
+static int run(int argc, char **argv);
+
+const struct command command_convert = {
+	.name = "convert",
+	.run = run,
+	.summary = "turn a streamed disk image into a sparse raw file",
+	.arguments = "IN OUT",
+	.description =
+		"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input. "
+		"OUT may be a block device: what is to be zero is made so.",
+	.options = flags,
+	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\").",
+	.operand = VALUE_FILE,
+};
 
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
 DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
@@ -80,70 +91,64 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	return disk_pipeline_finish(pipeline, result, err);
 }
 
-int cmd_convert(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "format", required_argument, NULL, 'f' }, { "capacity", required_argument, NULL, 'c' },
-		{ "digest", no_argument, NULL, 'd' },       { "resume", optional_argument, NULL, 'r' },
-		{ "sync", no_argument, NULL, 's' },         { "quiet", no_argument, NULL, 'q' },
-		{ "help", no_argument, NULL, 'h' },         { 0 },
-	};
 	struct disk_pipeline_options pipeline = { .no_sync = true };
 	AUTO_ERROR struct error *err = NULL;
 	struct disk_result result;
+	struct option_scan scan;
 	struct stat st;
 	AUTO_FREE char *journal = NULL, *identity = NULL;
 	bool quiet = false, digest_only = false, resume = false;
 	unsigned mib = 256;
-	int c;
+	int id = 0;
 
-	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
-		switch (c) {
-		case 'f':
-			pipeline.format = optarg;
+	option_scan_begin(&scan, &command_convert, argc, argv);
+	while (id >= 0 && (id = option_scan_next(&scan)) > 0) {
+		switch (id) {
+		case FORMAT:
+			pipeline.format = scan.value;
 			break;
-		case 'c':
-			if (!numbers_bytes(optarg, &pipeline.capacity))
-				return usage_error("--capacity takes a number of bytes");
+		case CAPACITY:
+			if (!numbers_bytes(scan.value, &pipeline.capacity))
+				id = option_scan_refuse(&scan, "--capacity takes a number of bytes");
 			break;
-		case 'd':
+		case DIGEST:
 			digest_only = true;
 			break;
-		case 'r':
-			if (optarg && !numbers_unsigned(optarg, 1, 1 << 20, &mib))
-				return usage_error("--resume takes a number of MiB");
+		case RESUME:
+			if (scan.value && !numbers_unsigned(scan.value, 1, 1 << 20, &mib))
+				id = option_scan_refuse(&scan, "--resume takes a number of MiB");
 			pipeline.checkpoint = (uint64_t)mib << 20;
 			resume = true;
 			pipeline.no_sync = false;
 			break;
-		case 's':
+		case SYNC:
 			pipeline.no_sync = false;
 			break;
 		case 'q':
 			quiet = true;
 			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_DONE;
-		default:
-			return usage_error("the option is not understood");
 		}
 	}
-	if (argc - optind != 2)
-		return usage_error("name an input and an output");
-	pipeline.path = argv[optind + 1];
-	if (stat(pipeline.path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return usage_error("the output must be a file or a block device");
+	argv += scan.operands;
+	if (!id && argc - scan.operands != 2)
+		id = option_scan_refuse(&scan, "name an input and an output");
+	else if (!id && stat(argv[1], &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		id = option_scan_refuse(&scan, "the output must be a file or a block device");
+	if (id < 0)
+		return scan.exit_code;
+	pipeline.path = argv[1];
 	if (resume && asprintf(&journal, "%s.journal", pipeline.path) < 0)
 		journal = NULL;
 	pipeline.journal = journal;
 	/* A raw image in a file goes on where it was, unless it was changed; of a stream each block is compared. */
-	if (resume && stat(argv[optind], &st) == 0 && S_ISREG(st.st_mode) &&
-	    asprintf(&identity, "%s %jd %jd %jd.%09ld", argv[optind], (intmax_t)st.st_ino, (intmax_t)st.st_size,
-		     (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec) < 0)
+	if (resume && stat(argv[0], &st) == 0 && S_ISREG(st.st_mode) &&
+	    asprintf(&identity, "%s %jd %jd %jd.%09ld", argv[0], (intmax_t)st.st_ino, (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
+		     st.st_mtim.tv_nsec) < 0)
 		identity = NULL;
-	pipeline.identity = identity ? identity : argv[optind];
-	if (convert(argv[optind], &pipeline, quiet, &result, &err) < 0) {
+	pipeline.identity = identity ? identity : argv[0];
+	if (convert(argv[0], &pipeline, quiet, &result, &err) < 0) {
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 		return EXIT_FAILED;
 	}

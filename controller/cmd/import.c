@@ -1,6 +1,5 @@
 /* The job without a cluster: the same reconcilers over a directory of manifests. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/numbers.h"
+#include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
 #include "reconcile/reconciler.h"
@@ -29,63 +29,60 @@ struct import_options {
 	bool quiet, verbose, allow_local_urls;
 };
 
-static const char help[] =
-	"Usage: vm-import-controller import -f FILE... -o DIR [OPTION]...\n"
-	"Carries out the VirtualMachineImports of manifest files on this machine, without a cluster. The files hold what kubectl would\n"
-	"apply: Secrets, sources, VirtualMachineImports. Leaves for each import\n"
-	"  DIR/NAME/disk-0.raw ...          the disks, sparse\n"
-	"  DIR/NAME/virtualmachine.yaml     the KubeVirt VirtualMachine\n"
-	"and in DIR/objects the objects with their status. Run again after an interruption, it goes on where it was.\n\n"
-	"  -f, --filename FILE   manifests (YAML or JSON, several documents); can be given again; - is stdin\n"
-	"  -o, --output DIR      where to put things; created\n"
-	"      --vm NAME         only the VirtualMachineImport of this name (NAMESPACE/NAME or NAME)\n"
-	"      --streams N       disks fetched at once (default: 16)\n"
-	"      --allow-local-urls  URLs in sources may lead to loopback and link-local addresses\n"
-	"  -q, --quiet           no progress\n"
-	"  -v, --verbose         log what is done, on stderr\n"
-	"  -h, --help\n\n"
-	"Exit status: 0 all imports are done, 1 one failed (the reason is on stderr), 2 wrong usage, 130 interrupted.\n";
+enum { ONLY_VM = OPTION_LONG, STREAMS, LOCAL_URLS };
 
-static int usage_error(const char *what, const char *argument)
+static const struct cmd_option flags[] = {
+	{ 'f', "filename", "FILE", "manifests (YAML or JSON, several documents); can be given again; - is standard input", VALUE_FILE, 0 },
+	{ 'o', "output", "DIR", "where to put things; created", VALUE_DIRECTORY, 0 },
+	{ ONLY_VM, "vm", "NAME", "only the VirtualMachineImport of this name (NAMESPACE/NAME or NAME)", 0, 0 },
+	{ STREAMS, "streams", "N", "disks fetched at once (default: 16)", 0, 0 },
+	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
+	{ 'q', "quiet", NULL, "no progress", 0, 0 },
+	{ 'v', "verbose", NULL, "log what is done, on standard error", 0, 0 },
+	OPTION_HELP,
+	{ 0 },
+};
+
+static int run(int argc, char **argv);
+
+const struct command command_import = {
+	.name = "import",
+	.run = run,
+	.summary = "carry out VirtualMachineImports from manifest files, without a cluster",
+	.arguments = "-f FILE... -o DIR",
+	.description =
+		"Carries out the VirtualMachineImports of manifest files on this machine, without a cluster. The files hold what kubectl would "
+		"apply: Secrets, sources, VirtualMachineImports. Leaves for each import\n"
+		"  DIR/NAME/disk-0.raw ...          the disks, sparse\n"
+		"  DIR/NAME/virtualmachine.yaml     the KubeVirt VirtualMachine\n"
+		"and in DIR/objects the objects with their status. Run again after an interruption, it goes on where it was.",
+	.options = flags,
+	.end = "Exit status: 0 all imports are done, 1 one failed (the reason is on standard error), 2 wrong usage, 130 interrupted.",
+	.operand = VALUE_OTHER,
+};
+
+static int parse(struct option_scan *scan, struct import_options *o)
 {
-	fprintf(stderr, "vm-import-controller import: %s%s\nvm-import-controller import --help tells the options.\n", what, argument);
-	return EXIT_USAGE + 1;
-}
+	int id;
 
-/* 0: go on; else an exit code + 1. */
-static int parse(int argc, char **argv, struct import_options *o)
-{
-	static const struct option options[] = {
-		{ "filename", required_argument, NULL, 'f' },
-		{ "output", required_argument, NULL, 'o' },
-		{ "vm", required_argument, NULL, 'm' },
-		{ "streams", required_argument, NULL, 'S' },
-		{ "allow-local-urls", no_argument, NULL, 'L' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "f:o:qvh", options, NULL)) != -1) {
-		switch (c) {
+	while ((id = option_scan_next(scan)) > 0) {
+		switch (id) {
 		case 'f':
 			if (o->file_count == MAX_FILES)
-				return usage_error("too many files at ", optarg);
-			o->files[o->file_count++] = optarg;
+				return option_scan_refuse(scan, "too many files at %s", scan->value);
+			o->files[o->file_count++] = scan->value;
 			break;
 		case 'o':
-			o->directory = optarg;
+			o->directory = scan->value;
 			break;
-		case 'm':
-			o->only = optarg;
+		case ONLY_VM:
+			o->only = scan->value;
 			break;
-		case 'S':
-			if (!numbers_unsigned(optarg, 1, 1024, &o->streams))
-				return usage_error("--streams takes a number from 1 to 1024, not ", optarg);
+		case STREAMS:
+			if (!numbers_unsigned(scan->value, 1, 1024, &o->streams))
+				return option_scan_refuse(scan, "--streams takes a number from 1 to 1024, not %s", scan->value);
 			break;
-		case 'L':
+		case LOCAL_URLS:
 			o->allow_local_urls = true;
 			break;
 		case 'q':
@@ -94,19 +91,16 @@ static int parse(int argc, char **argv, struct import_options *o)
 		case 'v':
 			o->verbose = true;
 			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_DONE + 1;
-		default:
-			return usage_error("the option is not understood", "");
 		}
 	}
-	if (optind < argc)
-		return usage_error("unexpected argument ", argv[optind]);
+	if (id < 0)
+		return -1;
+	if (scan->operands < scan->argc)
+		return option_scan_refuse(scan, "unexpected argument %s", scan->argv[scan->operands]);
 	if (!o->file_count)
-		return usage_error("name the manifests with -f FILE", "");
+		return option_scan_refuse(scan, "name the manifests with -f FILE");
 	if (!o->directory || !*o->directory)
-		return usage_error("name the output directory with -o DIR", "");
+		return option_scan_refuse(scan, "name the output directory with -o DIR");
 	return 0;
 }
 
@@ -313,7 +307,7 @@ static void print_results(struct store *store, const struct import_options *o)
 	}
 }
 
-static int run(const struct import_options *o, struct error **err)
+static int carry_out(const struct import_options *o, struct error **err)
 {
 	AUTO_FREE char *objects = NULL;
 	struct store *store = NULL;
@@ -369,18 +363,20 @@ out:
 	return code;
 }
 
-int cmd_import(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	struct import_options o = { 0 };
 	AUTO_ERROR struct error *err = NULL;
 	const char *format = getenv("LOG_FORMAT");
-	int code = parse(argc, argv, &o);
+	struct option_scan scan;
+	int code;
 
-	if (code)
-		return code - 1;
+	option_scan_begin(&scan, &command_import, argc, argv);
+	if (parse(&scan, &o) < 0)
+		return scan.exit_code;
 	log_setup(o.verbose ? LOG_DEBUG : LOG_ERROR, format && !strcmp(format, "json"));
 	signals_block();
-	code = run(&o, &err);
+	code = carry_out(&o, &err);
 	if (err)
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 	return code;

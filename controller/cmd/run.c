@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/numbers.h"
+#include "cmd/options.h"
 #include "cmd/setup.h"
 #include "cmd/signals.h"
 #include "reconcile/reconciler.h"
@@ -30,89 +30,82 @@ struct run_options {
 	bool verbose, allow_local_urls;
 };
 
-static const char help[] =
-	"Usage: vm-import-controller run [OPTION]...\n"
-	"Watches sources and VirtualMachineImports in a Kubernetes cluster and carries the imports out.\n\n"
-	"  --kubeconfig FILE   configuration of the cluster (default: $KUBECONFIG, the pod's service account, ~/.kube/config)\n"
-	"  --context NAME      context in it (default: the current one)\n"
-	"  --scratch DIR       where disks are kept until the cluster has them (default: " DEFAULT_SCRATCH ")\n"
-	"  --port N            port of the image server (default: 8080)\n"
-	"  --address HOST      host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")\n"
-	"  --workers N         reconcile workers (default: 4)\n"
-	"  --streams N         disks fetched at once (default: 16, fewer where memory is limited to less than 512 MiB)\n"
-	"  --allow-local-urls  URLs in sources may lead to loopback and link-local addresses\n"
-	"  -v, --verbose       log more (also: DEBUG=true)\n"
-	"  -h, --help\n\n"
-	"LOG_FORMAT=json writes the log as JSON lines. SIGTERM stops: leases at the source are given back, what was fetched is kept.\n";
+enum { KUBECONFIG = OPTION_LONG, CONTEXT, SCRATCH, PORT, ADDRESS, WORKERS, STREAMS_AT_ONCE, LOCAL_URLS };
 
-/* 0: go on; else an exit code + 1. */
-static int parse(int argc, char **argv, struct run_options *o)
+static const struct cmd_option flags[] = {
+	{ KUBECONFIG, "kubeconfig", "FILE",
+	  "configuration of the cluster (default: $KUBECONFIG, the pod's service account, ~/.kube/config)", VALUE_FILE, 0 },
+	{ CONTEXT, "context", "NAME", "context in it (default: the current one)", 0, 0 },
+	{ SCRATCH, "scratch", "DIR", "where disks are kept until the cluster has them (default: " DEFAULT_SCRATCH ")", VALUE_DIRECTORY, 0 },
+	{ PORT, "port", "N", "port of the image server (default: 8080)", 0, 0 },
+	{ ADDRESS, "address", "HOST", "host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")", 0, 0 },
+	{ WORKERS, "workers", "N", "reconcile workers (default: 4)", 0, 0 },
+	{ STREAMS_AT_ONCE, "streams", "N", "disks fetched at once (default: 16, fewer where memory is limited to less than 512 MiB)", 0,
+	  0 },
+	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
+	{ 'v', "verbose", NULL, "log more (also: DEBUG=true)", 0, 0 },
+	OPTION_HELP,
+	{ 0 },
+};
+
+static int run(int argc, char **argv);
+
+const struct command command_run = {
+	.name = "run",
+	.run = run,
+	.summary = "watch VirtualMachineImports in a Kubernetes cluster and carry them out (the default)",
+	.arguments = "",
+	.description = "Watches sources and VirtualMachineImports in a Kubernetes cluster and carries the imports out.",
+	.options = flags,
+	.end = "LOG_FORMAT=json writes the log as JSON lines. SIGTERM stops: leases at the source are given back, what was fetched is kept. "
+	       "SIGUSR1 turns the log's debugging lines on while it runs, SIGUSR2 off again.",
+	.operand = VALUE_OTHER,
+};
+
+static int parse(struct option_scan *scan, struct run_options *o)
 {
-	static const struct option options[] = {
-		{ "kubeconfig", required_argument, NULL, 'k' },
-		{ "context", required_argument, NULL, 'c' },
-		{ "scratch", required_argument, NULL, 's' },
-		{ "port", required_argument, NULL, 'p' },
-		{ "address", required_argument, NULL, 'a' },
-		{ "workers", required_argument, NULL, 'w' },
-		{ "streams", required_argument, NULL, 'S' },
-		{ "allow-local-urls", no_argument, NULL, 'L' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	int c;
+	unsigned port;
+	int id;
 
-	while ((c = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
+	while ((id = option_scan_next(scan)) > 0) {
 		bool good = true;
-		unsigned port;
 
-		switch (c) {
-		case 'k':
-			o->kubeconfig = optarg;
+		switch (id) {
+		case KUBECONFIG:
+			o->kubeconfig = scan->value;
 			break;
-		case 'c':
-			o->context = optarg;
+		case CONTEXT:
+			o->context = scan->value;
 			break;
-		case 's':
-			o->scratch = optarg;
+		case SCRATCH:
+			o->scratch = scan->value;
 			break;
-		case 'a':
-			o->address = optarg;
+		case ADDRESS:
+			o->address = scan->value;
 			break;
-		case 'p':
-			good = numbers_unsigned(optarg, 0, 65535, &port);
+		case PORT:
+			good = numbers_unsigned(scan->value, 0, 65535, &port);
 			o->port = good ? (int)port : 0;
 			break;
-		case 'w':
-			good = numbers_unsigned(optarg, 1, 256, &o->workers);
+		case WORKERS:
+			good = numbers_unsigned(scan->value, 1, 256, &o->workers);
 			break;
-		case 'S':
-			good = numbers_unsigned(optarg, 1, 1024, &o->streams);
+		case STREAMS_AT_ONCE:
+			good = numbers_unsigned(scan->value, 1, 1024, &o->streams);
 			break;
-		case 'L':
+		case LOCAL_URLS:
 			o->allow_local_urls = true;
 			break;
 		case 'v':
 			o->verbose = true;
 			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_DONE + 1;
-		default:
-			fputs("vm-import-controller run --help tells the options.\n", stderr);
-			return EXIT_USAGE + 1;
 		}
-		if (!good) {
-			fprintf(stderr, "vm-import-controller run: \"%s\" is no number in the option's range\n", optarg);
-			return EXIT_USAGE + 1;
-		}
+		if (!good)
+			return option_scan_refuse(scan, "\"%s\" is no number in the option's range", scan->value);
 	}
-	if (optind < argc) {
-		fprintf(stderr, "vm-import-controller run: unexpected argument \"%s\"\n", argv[optind]);
-		return EXIT_USAGE + 1;
-	}
-	return 0;
+	if (!id && scan->operands < scan->argc)
+		return option_scan_refuse(scan, "unexpected argument \"%s\"", scan->argv[scan->operands]);
+	return id;
 }
 
 /* What serves; made in order, taken down in reverse. */
@@ -223,7 +216,7 @@ static void stop(struct daemon *d)
 	cancel_free(d->stopped);
 }
 
-int cmd_run(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const char *address = getenv("SVC_ADDRESS"), *format = getenv("LOG_FORMAT"), *debug = getenv("DEBUG");
 	struct run_options o = { .scratch = DEFAULT_SCRATCH, .port = 8080, .address = address && *address ? address : DEFAULT_ADDRESS };
@@ -231,10 +224,12 @@ int cmd_run(int argc, char **argv)
 	struct daemon d = { 0 };
 	struct limits limits = limits_read(NULL);
 	char port[16], cpus[24], memory[24], streams[16];
-	int exit_code = parse(argc, argv, &o), started;
+	struct option_scan scan;
+	int exit_code = EXIT_DONE, started;
 
-	if (exit_code)
-		return exit_code - 1;
+	option_scan_begin(&scan, &command_run, argc, argv);
+	if (parse(&scan, &o) < 0)
+		return scan.exit_code;
 	if (!o.streams)
 		o.streams = limits.memory / STREAM_MEMORY < STREAMS ? (unsigned)(limits.memory / STREAM_MEMORY) + 1 : STREAMS;
 	log_setup(o.verbose || (debug && !strcmp(debug, "true")) ? LOG_DEBUG : LOG_INFO, format && !strcmp(format, "json"));

@@ -4,6 +4,9 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "base/clock.h"
+#include "base/log.h"
+
 static void stop_set(sigset_t *set)
 {
 	sigemptyset(set);
@@ -11,26 +14,52 @@ static void stop_set(sigset_t *set)
 	sigaddset(set, SIGTERM);
 }
 
+static void all_set(sigset_t *set)
+{
+	stop_set(set);
+	sigaddset(set, SIGUSR1);
+	sigaddset(set, SIGUSR2);
+}
+
 void signals_block(void)
 {
 	sigset_t set;
 
-	stop_set(&set);
+	all_set(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* Said while the log is at the more talkative of both levels. */
+static void change_level(bool debug)
+{
+	if (debug)
+		log_set_debug(true);
+	log_write(LOG_INFO, "the log's level is changed", "level", debug ? "debug" : "as at the start", NULL);
+	if (!debug)
+		log_set_debug(false);
+}
+
 bool signals_wait(int ms)
 {
-	struct timespec timeout = { ms / 1000, (long)(ms % 1000) * 1000000 };
-	sigset_t set;
-	int got;
+	uint64_t now = clock_monotonic_ms(), end = now + (ms > 0 ? (uint64_t)ms : 0);
+	sigset_t set, stop;
 
-	stop_set(&set);
-	got = ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &timeout);
-	if (got < 0)
-		return false;
-	/* The default action is to end: a second signal does. */
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	return true;
+	all_set(&set);
+	do {
+		uint64_t left = end > now ? end - now : 0;
+		struct timespec timeout = { (time_t)(left / 1000), (long)(left % 1000) * 1000000 };
+		int got = ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &timeout);
+
+		if (got == SIGUSR1 || got == SIGUSR2) {
+			change_level(got == SIGUSR1);
+		} else if (got > 0) {
+			/* The default action is to end: a second signal does. */
+			stop_set(&stop);
+			sigprocmask(SIG_UNBLOCK, &stop, NULL);
+			return true;
+		}
+		now = clock_monotonic_ms();
+	} while (ms < 0 || now < end);
+	return false;
 }

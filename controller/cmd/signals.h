@@ -1,10 +1,11 @@
-/* Signals of the whole process: SIGINT and SIGTERM are blocked in every thread and read by the main one. */
+/* Signals of the whole process, blocked in every thread and read by the main one: SIGINT and SIGTERM stop it, SIGUSR1 turns the log's
+ * debugging lines on, SIGUSR2 sets its level back to what log_setup said at the start. */
 #pragma once
 
 #include <stdbool.h>
 
-/* Before any thread is started. Ignores SIGPIPE too. */
+/* Before any thread is started, after log_setup. Ignores SIGPIPE too. */
 void signals_block(void);
 /* Waits at most ms (-1: for ever) for a signal to stop; true when there was one. From then on a second one ends the process at once
- * with status 128 + its number. */
+ * with status 128 + its number. Meanwhile it obeys the signals for the log. */
 bool signals_wait(int ms);

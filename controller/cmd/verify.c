@@ -1,7 +1,6 @@
 /* Is this disk the one whose digest was noted? */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,21 +11,32 @@
 #include "cmd/cmd.h"
 #include "cmd/meter.h"
 #include "cmd/numbers.h"
+#include "cmd/options.h"
 #include "disk/digest.h"
 
-static const char help[] =
-	"Usage: vm-import-controller verify [OPTION]... IMAGE DIGEST\n"
-	"Makes the digest of a raw image or a block device again and compares it with DIGEST, as \"convert\" printed it or a status has it.\n\n"
-	"      --capacity BYTES  look at so many bytes only: for a device that is larger than the disk on it\n"
-	"  -q, --quiet           say nothing when it is the same, and show no progress\n"
-	"  -h, --help\n\n"
-	"Exit status: 0 the same, 1 another or not readable, 2 wrong usage.\n";
+enum { CAPACITY = OPTION_LONG };
 
-static int usage_error(const char *what)
-{
-	fprintf(stderr, "vm-import-controller verify: %s\nvm-import-controller verify --help tells the options.\n", what);
-	return EXIT_USAGE;
-}
+static const struct cmd_option flags[] = {
+	{ CAPACITY, "capacity", "BYTES", "look at so many bytes only: for a device that is larger than the disk on it", 0, 0 },
+	{ 'q', "quiet", NULL, "say nothing when it is the same, and show no progress", 0, 0 },
+	OPTION_HELP,
+	{ 0 },
+};
+
+static int run(int argc, char **argv);
+
+const struct command command_verify = {
+	.name = "verify",
+	.run = run,
+	.summary = "compare a disk with the digest that was noted of it",
+	.arguments = "IMAGE DIGEST",
+	.description =
+		"Makes the digest of a raw image or a block device again and compares it with DIGEST, as \"convert\" printed it or a "
+		"status has it.",
+	.options = flags,
+	.end = "Exit status: 0 the same, 1 another or not readable, 2 wrong usage.",
+	.operand = VALUE_FILE,
+};
 
 /* The meter, while the digest is made. */
 struct watch {
@@ -73,49 +83,38 @@ static bool is_digest(const char *text)
 	return strlen(text) == DISK_DIGEST_TEXT_SIZE - 2 && !strncmp(text, "vmid2:", 6) && strspn(text + 6, "0123456789abcdef") == 64;
 }
 
-int cmd_verify(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "capacity", required_argument, NULL, 'c' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
 	char digest[DISK_DIGEST_TEXT_SIZE];
 	AUTO_ERROR struct error *err = NULL;
+	struct option_scan scan;
 	uint64_t capacity = 0;
 	bool quiet = false;
-	int c;
+	int id = 0;
 
-	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			if (!numbers_bytes(optarg, &capacity))
-				return usage_error("--capacity takes a number of bytes");
-			break;
-		case 'q':
+	option_scan_begin(&scan, &command_verify, argc, argv);
+	while (id >= 0 && (id = option_scan_next(&scan)) > 0) {
+		if (id == 'q')
 			quiet = true;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return EXIT_DONE;
-		default:
-			return usage_error("the option is not understood");
-		}
+		else if (!numbers_bytes(scan.value, &capacity))
+			id = option_scan_refuse(&scan, "--capacity takes a number of bytes");
 	}
-	if (argc - optind != 2)
-		return usage_error("name an image and a digest");
-	if (!is_digest(argv[optind + 1]))
-		return usage_error("the digest must be vmid2: and 64 hexadecimal digits");
-	if (make_digest(argv[optind], capacity, quiet, digest, &err) < 0) {
+	argv += scan.operands;
+	if (!id && argc - scan.operands != 2)
+		id = option_scan_refuse(&scan, "name an image and a digest");
+	else if (!id && !is_digest(argv[1]))
+		id = option_scan_refuse(&scan, "the digest must be vmid2: and 64 hexadecimal digits");
+	if (id < 0)
+		return scan.exit_code;
+	if (make_digest(argv[0], capacity, quiet, digest, &err) < 0) {
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 		return EXIT_FAILED;
 	}
-	if (strcmp(digest, argv[optind + 1])) {
-		fprintf(stderr, "vm-import-controller: %s is another disk, or was changed: its digest is %s\n", argv[optind], digest);
+	if (strcmp(digest, argv[1])) {
+		fprintf(stderr, "vm-import-controller: %s is another disk, or was changed: its digest is %s\n", argv[0], digest);
 		return EXIT_FAILED;
 	}
 	if (!quiet)
-		printf("%s is the disk of this digest\n", argv[optind]);
+		printf("%s is the disk of this digest\n", argv[0]);
 	return EXIT_DONE;
 }

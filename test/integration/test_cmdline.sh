@@ -1,0 +1,104 @@
+#!/bin/bash
+# What the command line says about itself comes from one table: --help, the manual page and what three shells complete agree. And its
+# complaints name what is wrong.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+need mandoc bash zsh fish jq
+vic() { "$VIC" "$@"; }
+
+commands=$(vic --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
+[ "$(wc -w <<<"$commands")" -ge 7 ] || fail "few commands: $commands"
+options() { vic "$1" --help | sed -n 's/^ *\(-[a-zA-Z], \)\?--\([a-z-]*\).*/\2/p'; }
+
+vic man >"$WORK/man.1"
+mandoc -T lint -W error "$WORK/man.1"
+mandoc -T utf8 -O width=200 "$WORK/man.1" | col -b >"$WORK/man.txt"
+for shell in bash zsh fish; do vic completion $shell >"$WORK/$shell"; done
+bash -n "$WORK/bash"
+zsh -n "$WORK/zsh"
+fish -n "$WORK/fish"
+
+# complete SHELL WORD...: what is offered for the last word
+complete_bash() {
+	bash --norc -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vm_import_controller; printf "%s\n" "${COMPREPLY[@]}"' \
+		- "$WORK/bash" vm-import-controller "$@"
+}
+complete_fish() { fish --no-config -c "source $WORK/fish; complete -C'vm-import-controller $*'" | cut -f1; }
+offers() { # offers WANTED WORD...: bash and fish
+	local wanted=$1
+	shift
+	grep -qFx -- "$wanted" <(complete_bash "$@") || fail "bash does not offer $wanted for: $*"
+	grep -qFx -- "$wanted" <(complete_fish "$*") || fail "fish does not offer $wanted for: $*"
+}
+for command in $commands; do
+	offers "$command" "${command:0:2}"
+	grep -q "vm-import-controller $command" "$WORK/man.txt" || fail "the manual page has no $command"
+	for option in $(options "$command"); do
+		offers "--$option" "$command" "--${option:0:3}"
+		grep -qe "--$option" "$WORK/man.txt" || fail "the manual page has no --$option"
+		grep -qF -- "--$option" "$WORK/zsh" || fail "zsh has no --$option"
+	done
+done
+offers vmdk-stream convert --format ''
+offers fish completion ''
+mkdir "$WORK/there" && touch "$WORK/there/disk.vmdk"
+assert_eq "files in bash" "$(cd "$WORK" && complete_bash convert there/d)" there/disk.vmdk
+assert_eq "--name=value in bash" "$(complete_bash convert --format = r)" raw
+shows() { timeout 60 zsh -f "$(dirname "$0")/zsh_complete.zsh" "$WORK/zsh" "$1" "$2" || fail "zsh does not show $2 for: $1"; }
+shows 'vm-import-controller ' 'turn a streamed disk image'
+shows 'vm-import-controller convert --format ' vmdk-stream
+shows 'vm-import-controller run --str' streams
+note "$(wc -w <<<"$commands") commands and their options in --help, the manual page, bash, zsh and fish"
+
+complains() { # complains PART ARGUMENT...
+	local part=$1 output status=0
+	shift
+	output=$(vic "$@" 2>&1 </dev/null) || status=$?
+	assert_eq "status of $*" $status 2
+	assert_contains "complaint about $*" "$output" "$part"
+}
+complains 'no command "runn"' runn
+complains '--bogus is not understood' run --bogus
+complains '--port takes a value' run --port
+complains 'there is no option -x' run -x
+complains '"65536" is no number' run --port=65536
+complains 'unexpected argument "now"' run now
+complains 'takes a number of bytes' verify --capacity=x a b
+complains 'name an image and a digest' verify a
+complains 'must be vmid2:' verify a b
+complains 'name an input and an output' convert --digest a
+complains 'takes a number of MiB' convert --resume=0 a b
+complains 'name the manifests' import -o out
+complains 'name a shell' completion tcsh
+note "complaints name what is wrong"
+
+# The log: a line an event, key=value or JSON; its level is changed while the daemon runs.
+cat >"$WORK/kubeconfig" <<-'END2'
+	{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
+	 clusters: [{name: a, cluster: {server: "http://127.0.0.1:1"}}], users: [{name: a, user: {token: planted-secret}}]}
+END2
+port=$(free_port)
+launch() { # launch VARIABLE=VALUE...
+	: >"$DAEMON_LOG"
+	mkdir -p "$SCRATCH"
+	env "$@" "$VIC" run --kubeconfig "$WORK/kubeconfig" --scratch "$SCRATCH" --port "$port" </dev/null 2>"$DAEMON_LOG" &
+	DAEMON_PID=$!
+	wait_for 30 grep -q started "$DAEMON_LOG"
+}
+debug() { [ "$(grep -c 'level=debug' "$DAEMON_LOG")" -gt "${1:-0}" ]; }
+launch DEBUG= LOG_FORMAT=
+! debug || fail "it says more than asked for"
+kill -USR1 "$DAEMON_PID"
+wait_for 60 grep -q "the log's level is changed\" level=debug" "$DAEMON_LOG"
+wait_for 60 debug
+kill -USR2 "$DAEMON_PID"
+wait_for 60 grep -q 'level="as at the start"' "$DAEMON_LOG"
+stop_daemon
+bad=$(grep -vcE '^time=[0-9T:.-]+Z level=(error|warning|info|debug) msg=("([^"\\]|\\.)*"|[^ ="]+)( [a-z_]+=("([^"\\]|\\.)*"|[^ ="]+))*$' "$DAEMON_LOG" || true)
+assert_eq "lines that are not key=value" "$bad" 0
+launch DEBUG=true LOG_FORMAT=json
+wait_for 60 grep -q '"level":"debug"' "$DAEMON_LOG"
+stop_daemon
+assert_eq "lines without time, level and message" "$(jq -c 'select((.time and .level and .msg) | not)' "$DAEMON_LOG")" ''
+! grep -q planted-secret "$DAEMON_LOG" || fail "the log has the token"
+note "the log: key=value, JSON, levels by SIGUSR1 and SIGUSR2"
