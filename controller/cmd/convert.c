@@ -16,6 +16,7 @@ enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC };
 
 static const struct cmd_option flags[] = {
 	{ FORMAT, "format", "FORMAT", "vmdk-stream or raw (default: by content)", VALUE_WORDS, "vmdk-stream raw" },
+	{ 'O', "output", "FORMAT", "raw or qcow2 (default: qcow2 when OUT ends in .qcow2, else raw)", VALUE_WORDS, "raw qcow2" },
 	{ CAPACITY, "capacity", "BYTES", "the size that the disk must have; anything else is an error", 0, 0 },
 	{ DIGEST, "digest", NULL, "print the digest only", 0, 0 },
 	{ RESUME, "resume", "[MIB]",
@@ -33,10 +34,10 @@ static int run(int argc, char **argv);
 const struct command command_convert = {
 	.name = "convert",
 	.run = run,
-	.summary = "turn a streamed disk image into a sparse raw file",
+	.summary = "turn a streamed disk image into a sparse raw file or a qcow2 image",
 	.arguments = "IN OUT",
 	.description =
-		"Turns a disk image into a sparse raw file while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input. "
+		"Turns a disk image into a sparse raw file or a qcow2 image while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input. "
 		"OUT may be a block device: what is to be zero is made so.",
 	.options = flags,
 	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\").",
@@ -91,6 +92,13 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	return disk_pipeline_finish(pipeline, result, err);
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text), n = strlen(end);
+
+	return len > n && !strcmp(text + len - n, end);
+}
+
 static int run(int argc, char **argv)
 {
 	struct disk_pipeline_options pipeline = { .no_sync = true };
@@ -100,6 +108,7 @@ static int run(int argc, char **argv)
 	struct stat st;
 	AUTO_FREE char *journal = NULL, *identity = NULL;
 	bool quiet = false, digest_only = false, resume = false;
+	const char *output = NULL;
 	unsigned mib = 256;
 	int id = 0;
 
@@ -108,6 +117,11 @@ static int run(int argc, char **argv)
 		switch (id) {
 		case FORMAT:
 			pipeline.format = scan.value;
+			break;
+		case 'O':
+			output = scan.value;
+			if (strcmp(output, "raw") && strcmp(output, "qcow2"))
+				id = option_scan_refuse(&scan, "--output takes raw or qcow2");
 			break;
 		case CAPACITY:
 			if (!numbers_bytes(scan.value, &pipeline.capacity))
@@ -136,6 +150,10 @@ static int run(int argc, char **argv)
 		id = option_scan_refuse(&scan, "name an input and an output");
 	else if (!id && stat(argv[1], &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		id = option_scan_refuse(&scan, "the output must be a file or a block device");
+	pipeline.qcow2 = !id && (output ? !strcmp(output, "qcow2") : ends_with(argv[1], ".qcow2"));
+	if (pipeline.qcow2 && resume)
+		id = option_scan_refuse(&scan,
+					"a qcow2 image that was cut cannot be gone on with: leave --resume away, or write a raw one");
 	if (id < 0)
 		return scan.exit_code;
 	pipeline.path = argv[1];

@@ -1,4 +1,4 @@
-/* The digest of a file: threads read and hash blocks, each puts its node into the tree when it is its turn. */
+/* The digest of a disk that is read: threads read and hash blocks, each puts its node into the tree when it is its turn. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -13,9 +13,13 @@
 
 #define THREADS_MAX 16
 
-struct scan {
+struct file {
 	int fd, direct; /* direct: -1 when there is none */
 	const char *path;
+};
+
+struct scan {
+	const struct digest_reader *reader;
 	uint64_t size;
 	struct cancel *cancel;
 	_Atomic uint64_t *position;
@@ -46,31 +50,33 @@ static int size_of(int fd, const char *path, uint64_t *size, struct error **err)
 }
 
 /* The start of the block that holds the next data at or after `at`; size when there is none. */
-static uint64_t next_data(int fd, uint64_t at, uint64_t size)
+static uint64_t next_data(void *arg, uint64_t at, uint64_t size)
 {
-	off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+	const struct file *f = arg;
+	off_t data = lseek(f->fd, (off_t)at, SEEK_DATA);
 
 	if (data < 0)
 		return errno == ENXIO ? size : at; /* a device that cannot tell is read whole */
 	return (uint64_t)data < at ? at : (uint64_t)data - (uint64_t)data % DISK_DIGEST_BLOCK;
 }
 
-static int read_block(const struct scan *s, unsigned char *block, uint64_t at, size_t want, struct error **err)
+static int read_block(void *arg, unsigned char *block, uint64_t at, size_t want, struct error **err)
 {
+	const struct file *f = arg;
 	size_t got = 0;
 
 	while (got < want) {
-		bool direct = s->direct >= 0 && !(got % DIRECT_ALIGN) && want - got >= DIRECT_ALIGN;
+		bool direct = f->direct >= 0 && !(got % DIRECT_ALIGN) && want - got >= DIRECT_ALIGN;
 		size_t n = direct ? (want - got) / DIRECT_ALIGN * DIRECT_ALIGN : want - got;
-		ssize_t done = pread(direct ? s->direct : s->fd, block + got, n, (off_t)(at + got));
+		ssize_t done = pread(direct ? f->direct : f->fd, block + got, n, (off_t)(at + got));
 
 		if (done < 0 && errno == EINVAL && direct) /* not taken here after all */
-			done = pread(s->fd, block + got, n, (off_t)(at + got));
+			done = pread(f->fd, block + got, n, (off_t)(at + got));
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done <= 0)
-			return done ? error_set_errno(err, errno, "cannot read %s at byte %llu", s->path, (unsigned long long)(at + got))
-				    : error_set(err, ERROR_TRANSIENT, "ShortRead", "%s ended at byte %llu while it was read", s->path,
+			return done ? error_set_errno(err, errno, "cannot read %s at byte %llu", f->path, (unsigned long long)(at + got))
+				    : error_set(err, ERROR_TRANSIENT, "ShortRead", "%s ended at byte %llu while it was read", f->path,
 						(unsigned long long)(at + got));
 		got += (size_t)done;
 	}
@@ -81,7 +87,7 @@ static int read_block(const struct scan *s, unsigned char *block, uint64_t at, s
 static bool claim(struct scan *s, uint64_t *at, uint64_t *ticket)
 {
 	LOCK_GUARD(&s->lock);
-	if (s->error || (s->at = next_data(s->fd, s->at, s->size)) >= s->size || cancel_check(s->cancel, &s->error) < 0)
+	if (s->error || (s->at = s->reader->next_data(s->reader->arg, s->at, s->size)) >= s->size || cancel_check(s->cancel, &s->error) < 0)
 		return false;
 	*at = s->at;
 	*ticket = s->next++;
@@ -116,13 +122,13 @@ static void *scan_blocks(void *arg)
 	uint64_t at, ticket;
 
 	if (!block && !error)
-		error_set_errno(&error, ENOMEM, "cannot read %s", s->path);
+		error_set_errno(&error, ENOMEM, "cannot read the disk");
 	while (claim(s, &at, &ticket)) {
 		size_t len = s->size - at < DISK_DIGEST_BLOCK ? (size_t)(s->size - at) : DISK_DIGEST_BLOCK;
 		unsigned char node[DIGEST_SIZE] = { 0 };
 		struct digest_map map;
 
-		if (!error && read_block(s, block, at, len, &error) == 0) {
+		if (!error && s->reader->read(s->reader->arg, block, at, len, &error) == 0) {
 			digest_map_block(&map, block, len);
 			if (!digest_block(hasher, block, len, &map, node))
 				error_set(&error, ERROR_TRANSIENT, "DigestFailed", "the hash library failed");
@@ -133,12 +139,11 @@ static void *scan_blocks(void *arg)
 	return NULL;
 }
 
-int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE],
-		      struct error **err)
+int digest_scan(const struct digest_reader *reader, uint64_t size, const struct disk_digest_options *options,
+		char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
 	CLEANUP(hasher_free_p) struct digest_hasher *hasher = digest_hasher_new(err);
-	AUTO_FD int direct = direct_reopen(fd, path, O_RDONLY);
-	struct scan s = { .fd = fd, .direct = direct, .path = path, .size = size };
+	struct scan s = { .reader = reader, .size = size };
 	unsigned threads = options && options->threads ? options->threads : processors_default(), started = 0;
 	uint64_t blocks = size / DISK_DIGEST_BLOCK + 1;
 	pthread_t others[THREADS_MAX];
@@ -163,6 +168,15 @@ int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk
 	if (s.error)
 		return error_move(err, s.error);
 	return digest_tree_finish(&s.tree, size, out, err);
+}
+
+int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE],
+		      struct error **err)
+{
+	AUTO_FD int direct = direct_reopen(fd, path, O_RDONLY);
+	struct file file = { fd, direct, path };
+
+	return digest_scan(&(struct digest_reader){ &file, next_data, read_block }, size, options, out, err);
 }
 
 int disk_digest_file(const char *path, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)

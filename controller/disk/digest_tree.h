@@ -43,6 +43,15 @@ struct digest_tree {
 void digest_tree_add(struct digest_tree *tree, uint64_t index, const unsigned char node[DIGEST_SIZE]);
 /* All blocks of a disk of this capacity are in, or zero. */
 int digest_tree_finish(struct digest_tree *tree, uint64_t capacity, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);
+/* What a disk is read from for its digest, by several threads at once. */
+struct digest_reader {
+	void *arg;
+	/* The start of the first block, at or after `at`, a multiple of 1 MiB, that may hold data; `size` or more when there is none. */
+	uint64_t (*next_data)(void *arg, uint64_t at, uint64_t size);
+	int (*read)(void *arg, unsigned char *block, uint64_t at, size_t len, struct error **err); /* all of it, into aligned memory */
+};
+int digest_scan(const struct digest_reader *reader, uint64_t size, const struct disk_digest_options *options,
+		char out[DISK_DIGEST_TEXT_SIZE], struct error **err);
 /* The digest of the first `size` bytes of an open file or device that the message calls path. */
 int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE],
 		      struct error **err);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "disk/direct.h"
+#include "disk/qcow2_writer.h"
 
 #define DIRECT_MIN (32u << 10) /* shorter runs go through the cache */
 /* Writeback is started this often, and what lies so far behind leaves the page cache: a long copy must not push out everything else. */
@@ -23,10 +24,11 @@ struct disk_output {
 	_Atomic int direct; /* the same with O_DIRECT; -1: there is none */
 	int direct_owned;
 	bool device;
-	uint64_t dirty;     /* before this, it may hold something other than zeros where nothing was written yet */
-	bool punches;       /* holes can be made, and read as zeros */
-	atomic_bool cached; /* something went through the page cache since writeback was last started */
-	uint64_t flushed;   /* up to where writeback was started */
+	struct qcow2_writer *qcow2; /* NULL: raw */
+	uint64_t dirty;             /* before this, it may hold something other than zeros where nothing was written yet */
+	bool punches;               /* holes can be made, and read as zeros */
+	atomic_bool cached;         /* something went through the page cache since writeback was last started */
+	uint64_t flushed;           /* up to where writeback was started */
 };
 
 static int open_device(struct disk_output *o, struct error **err)
@@ -60,10 +62,22 @@ static int open_file(struct disk_output *o, uint64_t kept, struct error **err)
 	return 0;
 }
 
-struct disk_output *output_open(const char *path, uint64_t kept, struct error **err)
+static int open_qcow2(struct disk_output *o, struct error **err)
+{
+	struct stat st;
+
+	if (stat(o->path, &st) == 0 && !S_ISREG(st.st_mode))
+		return error_set(err, ERROR_PERMANENT, "NotAFile", "%s is no file, and a qcow2 image is written to one only", o->path);
+	if (open_file(o, 0, err) < 0 || !(o->qcow2 = qcow2_writer_new(o->fd, o->path, err)))
+		return -1;
+	return 0;
+}
+
+struct disk_output *output_open(const char *path, bool qcow2, uint64_t kept, struct error **err)
 {
 	struct disk_output *o = calloc(1, sizeof *o);
 	struct stat st;
+	bool device;
 
 	if (!o || !(o->path = strdup(path))) {
 		free(o);
@@ -71,7 +85,8 @@ struct disk_output *output_open(const char *path, uint64_t kept, struct error **
 		return NULL;
 	}
 	o->fd = o->direct_owned = -1;
-	if ((stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? open_device(o, err) : open_file(o, kept, err)) < 0) {
+	device = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+	if ((qcow2 ? open_qcow2(o, err) : device ? open_device(o, err) : open_file(o, kept, err)) < 0) {
 		output_close(o);
 		return NULL;
 	}
@@ -88,6 +103,7 @@ void output_close(struct disk_output *o)
 		close(o->direct_owned);
 	if (o->fd >= 0)
 		close(o->fd);
+	qcow2_writer_free(o->qcow2);
 	free(o->path);
 	free(o);
 }
@@ -154,6 +170,8 @@ int output_set_size(struct disk_output *o, uint64_t size, bool written, struct e
 {
 	uint64_t there = 0;
 
+	if (o->qcow2)
+		return qcow2_writer_check(size, err);
 	if (!o->device)
 		return ftruncate(o->fd, (off_t)size) < 0
 			       ? error_set_errno(err, errno, "cannot make %s %llu bytes long", o->path, (unsigned long long)size)
@@ -206,9 +224,46 @@ static int write_run(struct disk_output *o, const unsigned char *data, size_t le
 	return write_cached(o, data, len, at, err);
 }
 
+static bool cluster_has_data(const struct digest_map *map, size_t cluster)
+{
+	size_t steps = QCOW2_CLUSTER / DIGEST_STEP, first = cluster * steps;
+
+	return map->data[first / 64] >> (first % 64) & ((UINT64_C(1) << steps) - 1);
+}
+
+/* Clusters that got a place together lie side by side, so that a long run of data is one write here, too. */
+static int write_clusters(struct disk_output *o, const unsigned char *block, size_t len, uint64_t at, const struct digest_map *map,
+			  struct error **err)
+{
+	uint64_t host[QCOW2_CLUSTERS];
+	uint16_t wanted = 0;
+
+	for (size_t i = 0; i < QCOW2_CLUSTERS; i++)
+		wanted |= (uint16_t)(cluster_has_data(map, i) << i);
+	if (qcow2_writer_place(o->qcow2, at / DISK_DIGEST_BLOCK, wanted, host, err) < 0)
+		return -1;
+	for (size_t from = 0, to; from < len; from = to) {
+		uint64_t there = host[from / QCOW2_CLUSTER] + from % QCOW2_CLUSTER;
+
+		to = from + DIGEST_STEP;
+		if (!digest_map_has(map, from / DIGEST_STEP))
+			continue;
+		while (to < len && digest_map_has(map, to / DIGEST_STEP) &&
+		       host[to / QCOW2_CLUSTER] + to % QCOW2_CLUSTER == there + (to - from))
+			to += DIGEST_STEP;
+		to = to < len ? to : len;
+		if (write_run(o, block + from, to - from, there, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int output_write_block(struct disk_output *o, const unsigned char *block, size_t len, uint64_t at, const struct digest_map *map, bool whole,
 		       struct error **err)
 {
+	if (o->qcow2)
+		return write_clusters(o, block, len, at, map, err);
+
 	bool zeros = whole && at < o->dirty;
 
 	if (zeros && o->punches && zero(o, at, at + len, NULL, err) < 0)
@@ -234,6 +289,8 @@ int output_zero_unknown(struct disk_output *o, uint64_t from, uint64_t to, struc
 
 void output_passed(struct disk_output *o, uint64_t end)
 {
+	if (o->qcow2)
+		end = qcow2_writer_end(o->qcow2);
 	if (end < o->flushed || end - o->flushed < WINDOW)
 		return;
 	if (atomic_exchange(&o->cached, false)) {
@@ -249,7 +306,84 @@ int output_sync(struct disk_output *o, struct error **err)
 	return fdatasync(o->fd) < 0 ? error_set_errno(err, errno, "cannot sync %s", o->path) : 0;
 }
 
-int output_descriptor(const struct disk_output *o)
+int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err)
 {
-	return o->fd;
+	if (o->qcow2)
+		return qcow2_writer_finish(o->qcow2, capacity, sync, err);
+	return sync ? output_sync(o, err) : 0;
+}
+
+static ssize_t read_some(int fd, unsigned char *data, size_t len, uint64_t at)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(fd, data + got, len - got, (off_t)(at + got));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (!n)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+ssize_t output_read(struct disk_output *o, void *data, size_t len, uint64_t at)
+{
+	uint64_t host[QCOW2_CLUSTERS];
+	unsigned char *bytes = data;
+
+	if (!o->qcow2)
+		return read_some(o->fd, bytes, len, at);
+	for (size_t got = 0; got < len;) {
+		size_t in = (at + got) % DISK_DIGEST_BLOCK, n = QCOW2_CLUSTER - in % QCOW2_CLUSTER;
+		ssize_t there = 0;
+
+		n = n < len - got ? n : len - got;
+		if (qcow2_writer_find(o->qcow2, (at + got) / DISK_DIGEST_BLOCK, host, NULL) < 0)
+			return -1;
+		if (host[in / QCOW2_CLUSTER])
+			there = read_some(o->fd, bytes + got, n, host[in / QCOW2_CLUSTER] + in % QCOW2_CLUSTER);
+		if (there < 0)
+			return -1;
+		memset(bytes + got + there, 0, n - (size_t)there);
+		got += n;
+	}
+	return (ssize_t)len;
+}
+
+static int read_block(void *arg, unsigned char *block, uint64_t at, size_t len, struct error **err)
+{
+	struct disk_output *o = arg;
+
+	return output_read(o, block, len, at) < 0
+		       ? error_set_errno(err, errno, "cannot read %zu bytes at %llu of %s", len, (unsigned long long)at, o->path)
+		       : 0;
+}
+
+static uint64_t next_block(void *arg, uint64_t at, uint64_t size)
+{
+	struct disk_output *o = arg;
+	uint64_t host[QCOW2_CLUSTERS];
+
+	for (; at < size; at += DISK_DIGEST_BLOCK) {
+		if (qcow2_writer_find(o->qcow2, at / DISK_DIGEST_BLOCK, host, NULL) < 0)
+			return at; /* reading it says why */
+		for (size_t i = 0; i < QCOW2_CLUSTERS; i++)
+			if (host[i])
+				return at;
+	}
+	return size;
+}
+
+int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
+{
+	struct disk_digest_options options = { .cancel = cancel };
+
+	if (!o->qcow2)
+		return digest_descriptor(o->fd, o->path, capacity, &options, out, err);
+	return digest_scan(&(struct digest_reader){ o, next_block, read_block }, capacity, &options, out, err);
 }

@@ -1,4 +1,4 @@
-/* Where a disk is written: a sparse file or a block device. Internal to disk/.
+/* Where a disk is written: a sparse file, a block device, or a qcow2 image (disk/qcow2_writer.h). Internal to disk/.
  *
  * Long runs go past the page cache (O_DIRECT, where there is it): half of the work of writing is the cache's. Short runs, of which each
  * would wait for the storage, go through it; their writeback is started as they come, and what lies far behind leaves the cache.
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/cancel.h"
 #include "base/error.h"
@@ -17,8 +18,8 @@
 
 struct disk_output;
 
-/* Creates the file, or opens the device, which nobody else may use (O_EXCL). keep: of a file, the bytes before `kept` stay. */
-struct disk_output *output_open(const char *path, uint64_t kept, struct error **err);
+/* Creates the file, or opens the device, which nobody else may use (O_EXCL). Of a raw file the bytes before `kept` stay. */
+struct disk_output *output_open(const char *path, bool qcow2, uint64_t kept, struct error **err);
 void output_close(struct disk_output *o); /* accepts NULL */
 /* The disk's size in bytes is known. Too small a device is an error (DeviceTooSmall); of a larger one the rest is left alone.
  * written: all of it was written, or made zero, already. */
@@ -35,4 +36,9 @@ int output_write_block(struct disk_output *o, const unsigned char *block, size_t
 void output_passed(struct disk_output *o, uint64_t end);
 /* Waits until the storage has it (fdatasync). */
 int output_sync(struct disk_output *o, struct error **err);
-int output_descriptor(const struct disk_output *o); /* for reading */
+/* All of a disk of this capacity was written; what its format still wants is written, too. sync: and waits until the storage has all. */
+int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err);
+/* Reads the disk's bytes that were written; fewer than len where a file ends. Thread-safe. -1 with errno. */
+ssize_t output_read(struct disk_output *o, void *data, size_t len, uint64_t at);
+/* The digest of what was written, read again. */
+int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);

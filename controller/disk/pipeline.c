@@ -380,8 +380,10 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 			  (unsigned long long)options->capacity);
 	else if (!known_format(options->format))
 		error_set(err, ERROR_PERMANENT, "UnknownFormat", "a stream of the format \"%s\" cannot be decoded", options->format);
+	else if (options->journal && options->qcow2)
+		error_set(err, ERROR_PERMANENT, "NoResume", "a qcow2 image that was cut cannot be gone on with, so it takes no journal");
 	else if ((p->hasher = digest_hasher_new(err)) && open_journal(p, &kept, err) == 0)
-		p->output = output_open(options->path, kept, err);
+		p->output = output_open(options->path, options->qcow2, kept, err);
 	p->tree.hasher = p->hasher;
 	if (p->output)
 		return p;
@@ -490,11 +492,10 @@ int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, st
 
 	if (drain(p, err) < 0 || settle_capacity(p, err) < 0 || pass_over(p, p->next_block, UINT64_MAX / DISK_DIGEST_BLOCK, err) < 0)
 		return -1;
-	if (!p->options.no_sync && output_sync(p->output, err) < 0)
+	if (output_finish(p->output, p->capacity, !p->options.no_sync, err) < 0)
 		return -1;
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
-	if (p->unordered ? digest_descriptor(output_descriptor(p->output), p->path, p->capacity,
-					     &(struct disk_digest_options){ .cancel = p->options.cancel }, r.digest, err)
+	if (p->unordered ? output_digest(p->output, p->capacity, p->options.cancel, r.digest, err)
 			 : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
 		return -1;
 	if (p->options.guest_bytes)

@@ -1,4 +1,4 @@
-/* The fast path of a disk: bytes of a stream in, a sparse raw file out.
+/* The fast path of a disk: bytes of a stream in, a sparse raw file, a block device or a qcow2 image out.
  *
  *   push() -> decoder -> units of 1 MiB of guest disk, in order -> workers (inflate, find zeros, write, digest)
  *
@@ -24,7 +24,8 @@ void disk_workers_free(struct disk_workers *workers);
 
 struct disk_pipeline_options {
 	const char *format; /* "vmdk-stream", "raw", or NULL: by content */
-	const char *path;   /* raw file to write (created, or reused and truncated), or block device */
+	const char *path;   /* file to write (created, or reused and truncated), or block device */
+	bool qcow2;         /* writes a qcow2 image, to a file, instead of a raw one; there is no journal then */
 	uint64_t capacity;  /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
 	struct disk_workers *workers;
 	struct cancel *cancel;         /* may be NULL */

@@ -61,10 +61,8 @@ static int check_unwritten(const struct unit *u, struct error **err)
 	for (size_t i = 0; i < u->piece_count; i++) {
 		const struct piece *p = &u->pieces[i];
 		uint64_t at = u->block * (uint64_t)DISK_DIGEST_BLOCK + p->at;
-		ssize_t n;
+		ssize_t n = output_read(u->output, u->block_buffer, p->len, at);
 
-		while ((n = pread(output_descriptor(u->output), u->block_buffer, p->len, (off_t)at)) < 0 && errno == EINTR)
-			;
 		if (n < 0)
 			return error_set_errno(err, errno, "cannot read %u bytes at %llu of %s", p->len, (unsigned long long)at, u->path);
 		if (!digest_all_zero(u->block_buffer, (size_t)n))

@@ -130,6 +130,26 @@ for kind in ENOSPC EIO; do
 done
 note "a full and a broken disk"
 
+# A qcow2 image that was cut is none, or is right: its header comes last. It cannot be gone on with, and says so.
+image=$WORK/out.raw.qcow2
+qcow2_cut() { # qcow2_cut KIND AT
+	rm -f "$image" "$WORK/report"
+	{ faulty FAULT_KIND=$1 FAULT_AT=$2 FAULT_SEED=$2 "$VIC" convert -q --sync "$WORK/disk.vmdk" "$image" >"$WORK/said" 2>&1; } 2>/dev/null
+}
+qcow2_right() { qemu-img check -q -f qcow2 "$image" && qemu-img compare -q -f qcow2 -F raw "$image" "$WORK/disk.raw"; }
+qcow2_cut none 0 && qcow2_right || fail "the qcow2 image is not the disk"
+operations=$(cut -d' ' -f1 "$WORK/report") whole=0
+for ((at = 1; at <= operations; at += at < operations - 15 ? 4 : 1)); do
+	if qcow2_cut power $at; then continue; fi
+	[ "$(head -c 3 "$image" 2>/dev/null | tr -d '\0')" = QFI ] || continue
+	whole=$((whole + 1))
+	qcow2_right || fail "power at $at of $operations left a broken qcow2 image"
+done
+((whole <= 3)) || fail "$whole cuts left an image: the header does not come last"
+assert_fails 2 "$VIC" convert -q --resume "$WORK/disk.vmdk" "$image" 2>"$WORK/said"
+assert_contains "the error of --resume" "$(<"$WORK/said")" "a qcow2 image that was cut cannot be gone on with"
+note "qcow2 images are whole or none, cut at operations 1 to $operations ($whole were whole)"
+
 # A limit on the file's size is an error like others.
 fresh
 (ulimit -f 4096; exec "$VIC" convert -q "$WORK/disk.vmdk" "$out") 2>"$WORK/said" && fail "the limit was not noticed"
