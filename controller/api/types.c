@@ -164,10 +164,19 @@ static const struct json_field kvm_source_spec_fields[] = {
 };
 const struct json_type api_kvm_source_spec_type = TYPE(kvm_source_spec, kvm_source_spec_fields);
 
-static const struct json_field source_status_fields[] = {
-	STRING(source_status, status, "status"),
-	ARRAY(source_status, conditions, condition_count, "conditions", condition_type),
-	STRING(source_status, message, "message"),
-	INTEGER(source_status, observed_generation, "observedGeneration"),
-};
+#define SOURCE_STATUS                                                                                                             \
+	STRING(source_status, status, "status"), ARRAY(source_status, conditions, condition_count, "conditions", condition_type), \
+		STRING(source_status, message, "message"), INTEGER(source_status, observed_generation, "observedGeneration")
+static const struct json_field source_status_fields[] = { SOURCE_STATUS };
 const struct json_type api_source_status_type = TYPE(source_status, source_status_fields);
+
+static const struct json_field certificate_fields[] = {
+	STRING(api_certificate, endpoint, "endpoint"),
+	STRING(api_certificate, fingerprint, "fingerprint"),
+};
+static const struct json_type certificate_type = TYPE(api_certificate, certificate_fields);
+static const struct json_field vmware_source_status_fields[] = {
+	SOURCE_STATUS,
+	OBJECT(source_status, certificate, "certificate", certificate_type),
+};
+const struct json_type api_vmware_source_status_type = TYPE(source_status, vmware_source_status_fields);

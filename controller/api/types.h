@@ -111,17 +111,22 @@ struct kvm_source_spec {
 	struct api_secret_ref credentials;
 };
 
+struct api_certificate {
+	char *endpoint, *fingerprint; /* SHA-256, "AA:BB:..." */
+};
+
 struct source_status {
 	char *status; /* clusterReady, clusterNotReady */
 	struct api_condition *conditions;
 	size_t condition_count;
 	char *message;
 	int64_t observed_generation;
+	struct api_certificate certificate; /* of a VmwareSource: pinned on first use */
 };
 
 extern const struct json_type api_vmimport_type;        /* struct vmimport: {spec, status} of the object */
 extern const struct json_type api_vmimport_status_type; /* struct vmimport_status */
 extern const struct json_type api_vmware_source_spec_type, api_openstack_source_spec_type, api_ova_source_spec_type,
 	api_kvm_source_spec_type;
-extern const struct json_type api_source_status_type;
+extern const struct json_type api_source_status_type, api_vmware_source_status_type;
 extern const struct json_type api_secret_ref_type;

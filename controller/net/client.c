@@ -1,10 +1,12 @@
 #include "net/client.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/address.h"
 
@@ -37,6 +39,7 @@ static int set_pin(char **to, const char *text, size_t digits, const char *kind,
 static int fill(struct http_client *c, const struct http_trust *t, struct error **err)
 {
 	c->insecure = t->insecure;
+	c->first_use = t->first_use;
 	c->refuse_local = t->refuse_local;
 	if (t->ca_pem && !trust_has_certificates(t->ca_pem))
 		return error_set(err, ERROR_PERMANENT, "InvalidCertificate",
@@ -44,6 +47,12 @@ static int fill(struct http_client *c, const struct http_trust *t, struct error 
 	if (set_pin(&c->pin_sha1, t->pin_sha1, TRUST_SHA1_DIGITS, "SHA-1", err) < 0 ||
 	    set_pin(&c->pin_sha256, t->pin_sha256, TRUST_SHA256_DIGITS, "SHA-256", err) < 0)
 		return -1;
+	if (c->first_use && c->pin_sha256) { /* what is pinned may change to what a CA vouches for: it is no pin to the rest of us */
+		for (size_t i = 0; i < TRUST_SHA256_DIGITS; i++)
+			snprintf(c->first.sha256 + i / 2 * 3 + i % 2, 3, "%c%s", toupper((unsigned char)c->pin_sha256[i]),
+				 i % 2 && i + 1 < TRUST_SHA256_DIGITS ? ":" : "");
+		free(move_ptr(c->pin_sha256));
+	}
 	if (copy(&c->ca_pem, t->ca_pem) || copy(&c->cert_pem, t->client_cert_pem) || copy(&c->key_pem, t->client_key_pem) ||
 	    copy(&c->server_name, t->server_name) || copy(&c->proxy_url, t->proxy_url))
 		return error_set_errno(err, ENOMEM, "cannot make an HTTP client");
@@ -63,11 +72,18 @@ struct http_client *http_client_new(const struct http_trust *trust, struct error
 		return NULL;
 	}
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->first.lock, NULL);
 	if (fill(c, trust ? trust : &defaults, err) < 0) {
 		http_client_free(c);
 		return NULL;
 	}
 	return c;
+}
+
+char *http_client_first_use(struct http_client *c)
+{
+	LOCK_GUARD(&c->first.lock);
+	return *c->first.sha256 ? strdup(c->first.sha256) : NULL;
 }
 
 static void slot_free(struct slot *s)
@@ -92,6 +108,7 @@ void http_client_free(struct http_client *c)
 		slot_free(s);
 	}
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->first.lock);
 	if (c->key_pem)
 		explicit_bzero(c->key_pem, strlen(c->key_pem));
 	free(c->ca_pem);
@@ -124,6 +141,7 @@ struct slot *http_slot_take(struct http_client *c)
 	s->easy = curl_easy_init();
 	s->trust.pin_sha1 = c->pin_sha1;
 	s->trust.pin_sha256 = c->pin_sha256;
+	s->trust.first_use = c->first_use ? &c->first : NULL;
 	if (!s->multi || !s->easy) {
 		slot_free(s);
 		return NULL;
@@ -166,6 +184,14 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 	return CURL_SOCKET_BAD;
 }
 
+/* Where there is no bundle curl would refuse to try; with first_use there may be none. */
+static bool system_has_certificates(void)
+{
+	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+
+	return (!info->cainfo || !access(info->cainfo, R_OK)) && (!info->capath || !access(info->capath, R_OK));
+}
+
 int http_slot_set_trust(const struct http_client *c, struct slot *s, struct error **err)
 {
 	bool pinned = c->pin_sha1 || c->pin_sha256, checked = pinned || !c->insecure;
@@ -174,12 +200,12 @@ int http_slot_set_trust(const struct http_client *c, struct slot *s, struct erro
 
 	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, checked ? 1L : 0L);
 	/* A pinned certificate may bear any name; a name of our own is checked as the URL's host. */
-	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, checked && !pinned ? 2L : 0L);
+	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, checked && !pinned && !c->first_use ? 2L : 0L);
 	failed |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (checked)
 		failed |= trust_install(easy, &s->trust);
 	/* The system's certificates must neither help where others are to be trusted, nor be missed where they are not needed. */
-	if (c->ca_pem || pinned || !checked) {
+	if (c->ca_pem || pinned || !checked || (c->first_use && !system_has_certificates())) {
 		failed |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 		failed |= curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 	}

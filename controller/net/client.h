@@ -18,8 +18,9 @@ struct slot {
 
 struct http_client {
 	char *ca_pem, *pin_sha1, *pin_sha256, *cert_pem, *key_pem, *server_name, *proxy_url;
-	bool insecure, refuse_local;
-	pthread_mutex_t lock; /* guards idle */
+	bool insecure, refuse_local, first_use;
+	struct trust_first_use first; /* with first_use */
+	pthread_mutex_t lock;         /* guards idle */
 	struct slot *idle;
 	size_t idle_count;
 };

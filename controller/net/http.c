@@ -258,6 +258,24 @@ static void say_cause(CURL *easy, char detail[CURL_ERROR_SIZE])
 		snprintf(detail, CURL_ERROR_SIZE, "%s", strerror_r((int)cause, text, sizeof text));
 }
 
+/* Tells the certificate's check whom it is to be of: the URL's host, without the brackets of IPv6. */
+static void set_host(struct trust_view *view, const char *url)
+{
+	CLEANUP(url_free_p) CURLU *u = curl_url();
+	char *host = NULL;
+	size_t len;
+
+	*view->host = 0;
+	if (!u || curl_url_set(u, CURLUPART_URL, url, 0) || curl_url_get(u, CURLUPART_HOST, &host, 0))
+		return;
+	len = strlen(host);
+	if (len > 2 && *host == '[' && host[len - 1] == ']')
+		snprintf(view->host, sizeof view->host, "%.*s", (int)len - 2, host + 1);
+	else
+		snprintf(view->host, sizeof view->host, "%s", host);
+	curl_free(host);
+}
+
 /* One request and its answer, without following where that points. */
 static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign,
 			 struct error **err)
@@ -272,6 +290,7 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 	buffer_clear(&x->headers);
 	x->decided = x->success = x->to_sink = false;
 	*x->slot->trust.why = *x->slot->trust.seen = 0;
+	set_host(&x->slot->trust, url);
 	curl_easy_reset(easy);
 	if (cancel_check(x->request->cancel, err) < 0 || header_list(x->request, foreign, &headers, err) < 0 ||
 	    set_connection(x, url, err) < 0 || set_request(x, headers, foreign, err) < 0 || http_slot_set_trust(c, x->slot, err) < 0)

@@ -14,10 +14,12 @@ struct http_client;
 
 /* Whom a client trusts and who it is. Strings are copied. All may be NULL. */
 struct http_trust {
-	const char *ca_pem;          /* PEM certificates to trust instead of the system's */
-	const char *pin_sha1;        /* "AA:BB:...": trust exactly the certificate with this SHA-1 fingerprint (vSphere's thumbprint) */
-	const char *pin_sha256;      /* the same with SHA-256 */
-	bool insecure;               /* verify nothing; only by the user's explicit wish */
+	const char *ca_pem;     /* PEM certificates to trust instead of the system's */
+	const char *pin_sha1;   /* "AA:BB:...": trust exactly the certificate with this SHA-1 fingerprint (vSphere's thumbprint) */
+	const char *pin_sha256; /* the same with SHA-256 */
+	bool first_use; /* trust what the system's CAs verify, and else the first certificate that is seen: no other one from then on, as SSH
+			 * does. With pin_sha256 that one is known from before. Not with ca_pem. */
+	bool insecure;  /* verify nothing; only by the user's explicit wish */
 	const char *client_cert_pem; /* PEM client certificate and key */
 	const char *client_key_pem;
 	const char *server_name; /* name to verify and send as SNI instead of the URL's host */
@@ -26,6 +28,8 @@ struct http_trust {
 };
 
 struct http_client *http_client_new(const struct http_trust *trust, struct error **err);
+/* The SHA-256 fingerprint "AA:BB:..." of the certificate that a client with first_use trusts now; owned, NULL before any was seen. */
+char *http_client_first_use(struct http_client *client);
 void http_client_free(struct http_client *client);
 
 /* Takes a piece of the body. Returns 0, or -1 with an error to abort the transfer. Called on the requesting thread. */

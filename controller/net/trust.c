@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -170,6 +171,41 @@ static int verify_pin(X509_STORE_CTX *ctx, void *arg)
 	return 0;
 }
 
+static bool signed_for_host(X509_STORE_CTX *ctx, const char *host)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
+
+	if (!X509_VERIFY_PARAM_set1_ip_asc(param, host) && !X509_VERIFY_PARAM_set1_host(param, host, 0))
+		return false;
+	return X509_verify_cert(ctx) > 0;
+}
+
+/* What the system's CAs vouch for is trusted whatever it was before: it may be renewed. All else must stay as it was when it was seen first. */
+static int verify_first_use(X509_STORE_CTX *ctx, void *arg)
+{
+	struct trust_view *view = arg;
+	X509 *cert = X509_STORE_CTX_get0_cert(ctx);
+	char sha256[EVP_MAX_MD_SIZE * 3] = "", why[sizeof view->why];
+	bool by_ca = signed_for_host(ctx, view->host);
+
+	describe(view, cert);
+	if (cert)
+		fingerprint(cert, EVP_sha256(), ":", sha256);
+	pthread_mutex_lock(&view->first_use->lock);
+	if (*sha256 && (by_ca || !*view->first_use->sha256))
+		memcpy(view->first_use->sha256, sha256, sizeof view->first_use->sha256);
+	snprintf(why, sizeof why, "it is not the one that was pinned on first use, SHA-256 %s", view->first_use->sha256);
+	bool same = *sha256 && !strcmp(view->first_use->sha256, sha256);
+	pthread_mutex_unlock(&view->first_use->lock);
+	if (same) {
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+		return 1;
+	}
+	refuse(view, why);
+	X509_STORE_CTX_set_error(ctx, X509_V_ERR_CERT_REJECTED);
+	return 0;
+}
+
 static int verify_chain(X509_STORE_CTX *ctx, void *arg)
 {
 	struct trust_view *view = arg;
@@ -187,7 +223,11 @@ static CURLcode on_context(CURL *curl, void *context, void *arg)
 	struct trust_view *view = arg;
 
 	(void)curl;
-	SSL_CTX_set_cert_verify_callback(context, view->pin_sha1 || view->pin_sha256 ? verify_pin : verify_chain, view);
+	SSL_CTX_set_cert_verify_callback(context,
+					 view->first_use                      ? verify_first_use
+					 : view->pin_sha1 || view->pin_sha256 ? verify_pin
+									      : verify_chain,
+					 view);
 	return CURLE_OK;
 }
 

@@ -16,14 +16,29 @@ static struct informer *informer_of(struct reconciler *r, const char *plural)
 	return NULL;
 }
 
-static int verify(struct reconciler *r, const json_t *object, struct error **err)
+/* Keeps in the status what the endpoint was recognised by; an endpoint that another one takes the place of is forgotten. */
+static void keep_certificate(struct source *source, const json_t *object, struct api_certificate *kept)
+{
+	const char *endpoint = json_path_string(object, "spec.endpoint");
+	char *fingerprint = source->ops->certificate ? source->ops->certificate(source) : NULL;
+
+	free(kept->endpoint);
+	free(kept->fingerprint);
+	kept->endpoint = fingerprint && endpoint ? strdup(endpoint) : NULL;
+	kept->fingerprint = fingerprint;
+}
+
+static int verify(struct reconciler *r, const json_t *object, struct source_status *status, struct error **err)
 {
 	AUTO_SESSION struct session *session = NULL;
 
 	if (session_get(r->sessions, object, &session, err) < 0)
 		return -1;
 	struct source *source = session_source(session);
-	return source->ops->verify(source, r->cancel, err);
+	if (source->ops->verify(source, r->cancel, err) < 0)
+		return -1;
+	keep_certificate(source, object, &status->certificate);
+	return 0;
 }
 
 static void set(struct source_status *st, const char *type, bool value, const char *reason, const char *message, bool times)
@@ -51,10 +66,15 @@ static void describe(struct source_status *st, const struct error *failed, int64
 	st->observed_generation = generation;
 }
 
+static const struct json_type *status_type(const struct resource *resource)
+{
+	return resource == &api_vmware_sources ? &api_vmware_source_status_type : &api_source_status_type;
+}
+
 static int patch(struct reconciler *r, const struct resource *resource, const json_t *object, const struct source_status *old,
 		 const struct source_status *new, struct error **err)
 {
-	AUTO_JSON json_t *from = json_encode(&api_source_status_type, old), *to = json_encode(&api_source_status_type, new);
+	AUTO_JSON json_t *from = json_encode(status_type(resource), old), *to = json_encode(status_type(resource), new);
 	AUTO_JSON json_t *diff = from && to ? json_merge_diff(from, to) : NULL;
 	AUTO_JSON json_t *body = NULL, *done = NULL;
 
@@ -72,7 +92,7 @@ static int patch(struct reconciler *r, const struct resource *resource, const js
 
 static void free_status_p(struct source_status *status)
 {
-	json_type_free(&api_source_status_type, status);
+	json_type_free(&api_vmware_source_status_type, status); /* the one with all fields */
 }
 
 int reconcile_source(struct reconciler *r, const char *key, const char *plural, const char *ns, const char *name, struct error **err)
@@ -85,10 +105,10 @@ int reconcile_source(struct reconciler *r, const char *key, const char *plural, 
 
 	if (!object || json_path(object, "metadata.deletionTimestamp"))
 		return 0;
-	if (json_decode(&api_source_status_type, json_object_get(object, "status"), &old, err) < 0 ||
-	    json_decode(&api_source_status_type, json_object_get(object, "status"), &new, err) < 0)
+	if (json_decode(&api_vmware_source_status_type, json_object_get(object, "status"), &old, err) < 0 ||
+	    json_decode(&api_vmware_source_status_type, json_object_get(object, "status"), &new, err) < 0)
 		return error_wrap(err, "cannot read the object");
-	if (verify(r, object, &failed) < 0 && failed->class == ERROR_CANCELLED)
+	if (verify(r, object, &new, &failed) < 0 && failed->class == ERROR_CANCELLED)
 		return error_move(err, move_ptr(failed));
 	describe(&new, failed, json_integer_value(json_path(object, "metadata.generation")));
 	if (patch(r, informer_resource(informer), object, &old, &new, err) < 0)

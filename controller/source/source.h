@@ -58,6 +58,9 @@ struct source_ops {
 	void (*close)(struct source *);
 	/* Whether the session works and what the spec names exists. Messages say what to change. */
 	int (*verify)(struct source *, struct cancel *, struct error **err);
+	/* The SHA-256 fingerprint of the endpoint's certificate where it was trusted because it was the first one seen: the source's status
+	 * keeps it for the next open. Owned; NULL: the Secret says whom to trust. The callback may be NULL. */
+	char *(*certificate)(struct source *);
 	/* Finds the machine: not-found or (several) permanent otherwise. The result is owned by the caller. */
 	struct vm_model *(*describe)(struct source *, const struct source_vm_name *, struct cancel *, struct error **err);
 	/* What would stand in the way of an import: appends a string for each problem to the JSON array problems. */

@@ -92,7 +92,16 @@ login_says .
 login_says 'del(.caCert) | .thumbprint = "'"$VSPHERE_THUMBPRINT"'"'
 login_says 'del(.caCert) | .thumbprint = "'"$(openssl x509 -in "$VSPHERE_CA" -noout -fingerprint -sha256 | sed 's/.*=//')"'"'
 login_says 'del(.caCert) | .insecure = "true"'
-login_says 'del(.caCert)' "Permanent TLSFailed" "vsphere test peer" "SHA-1 $VSPHERE_THUMBPRINT" caCert thumbprint
+# Without a word in the Secret: the first certificate is kept, another one is refused with both told.
+sha256=$(openssl x509 -in "$VSPHERE_CA" -noout -fingerprint -sha256 | sed 's/.*=//') other=${VSPHERE_THUMBPRINT//[0-8]/9}:$(printf '00:%.0s' {1..11})00
+open_probe first DC1 "$(secret 'del(.caCert)')"
+assert_eq "login at first use" "$ANSWER" ok
+ok first certificate
+assert_contains "what is pinned" "$ANSWER" "certificate $sha256"
+close_probe first
+VSPHERE_PIN=$sha256 login_says 'del(.caCert)'
+VSPHERE_PIN=$other login_says 'del(.caCert)' "Permanent TLSFailed" "pinned on first use" "$other" "$sha256" "vsphere test peer" caCert thumbprint
+VSPHERE_PIN=$other login_says . # the Secret counts
 login_says 'del(.caCert) | .thumbprint = "'"${VSPHERE_THUMBPRINT//[0-8]/9}"'"' "Permanent TLSFailed" fingerprint "$VSPHERE_THUMBPRINT"
 login_says 'del(.caCert) | .thumbprint = "AB:CD"' "Permanent InvalidFingerprint" "key thumbprint of the Secret"
 login_says '.caCert = "nonsense"' "Permanent InvalidCertificate" "key caCert of the Secret"

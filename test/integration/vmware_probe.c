@@ -1,8 +1,8 @@
 /* Speaks to a vSphere endpoint through the VMware source for test_vmware_source.sh. Logs in as VSPHERE_URL, VSPHERE_DC, and SECRET (a JSON
- * object) say, then takes a command a line from standard input, its words separated by tabs, and answers each with lines of its own and a
+ * object) say, and VSPHERE_PIN, the fingerprint that the source's status would keep; then takes a command a line from standard input, its words separated by tabs, and answers each with lines of its own and a
  * last one, "ok" or "error CLASS REASON MESSAGE":
  *
- *   verify | describe NAME [FOLDER] | preflight NAME | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
+ *   verify | certificate | describe NAME [FOLDER] | preflight NAME | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
  *   export NAME DIRECTORY [cancel]   the disks as DIRECTORY/0.raw ...; with cancel it is stopped after the first byte, and aborted
  *   hold NAME                        begins an export and keeps it until "release" or "abort" */
 #include <errno.h>
@@ -181,6 +181,12 @@ static int run(struct probe *p, char **words, struct error **err)
 
 	if (!strcmp(verb, "verify"))
 		return p->ops->verify(p->source, NULL, err);
+	if (!strcmp(verb, "certificate")) {
+		AUTO_FREE char *pin = p->ops->certificate(p->source);
+
+		printf("certificate %s\n", pin ? pin : "none");
+		return 0;
+	}
 	if (!strcmp(verb, "describe") && words[1])
 		return describe(p, words, err);
 	if (!strcmp(verb, "preflight") && words[1])
@@ -210,7 +216,9 @@ static void answer(const struct error *err)
 int main(void)
 {
 	struct probe p = { .ops = source_ops_of("vmwaresource"), .workers = disk_workers_new(2, NULL) };
-	AUTO_JSON json_t *object = json_pack("{s:{s:s, s:s}}", "spec", "endpoint", getenv("VSPHERE_URL"), "dc", getenv("VSPHERE_DC"));
+	AUTO_JSON json_t *object =
+		json_pack("{s:{s:s, s:s}, s:{s:{s:s, s:s*}}}", "spec", "endpoint", getenv("VSPHERE_URL"), "dc", getenv("VSPHERE_DC"),
+			  "status", "certificate", "endpoint", getenv("VSPHERE_URL"), "fingerprint", getenv("VSPHERE_PIN"));
 	AUTO_JSON json_t *secret = json_loads(getenv("SECRET"), 0, NULL);
 	AUTO_FREE char *line = NULL;
 	size_t size = 0;

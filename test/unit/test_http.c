@@ -611,6 +611,57 @@ static void test_tls_trust(void **state)
 	identity_free(&id);
 }
 
+static char *first_use_try(struct http_client *client, struct server *s)
+{
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_RESPONSE struct http_response response = { 0 };
+	AUTO_FREE char *url = url_of(s, "/");
+	struct http_request request = { .url = url };
+	char *text = NULL;
+
+	if (http_fetch(client, &request, &response, &err) == 0)
+		return NULL;
+	assert_true(asprintf(&text, "%s %s %s", error_class_name(err->class), err->reason, err->message) > 0);
+	return text;
+}
+
+/* The first certificate is pinned, any other one refused, with both told; a client that knows the pin from before does so at once. */
+static void test_tls_first_use(void **state)
+{
+	struct identity one = identity_new("one", "IP:127.0.0.1", NULL, 10), two = identity_new("two", "IP:127.0.0.1", NULL, 10);
+	struct server *first = server_start(identity_server(&one), greet, NULL), *second = server_start(identity_server(&two), greet, NULL);
+	struct http_client *client = http_client_new(&(struct http_trust){ .first_use = true }, NULL), *later;
+	char pin_one[200], pin_two[200];
+
+	(void)state;
+	identity_fingerprint(&one, EVP_sha256(), pin_one);
+	identity_fingerprint(&two, EVP_sha256(), pin_two);
+	assert_null(http_client_first_use(client));
+	assert_null(first_use_try(client, first));
+	AUTO_FREE char *seen = http_client_first_use(client);
+	assert_string_equal(seen, pin_one);
+	AUTO_FREE char *refused = first_use_try(client, second);
+	assert_non_null(refused);
+	assert_non_null(strstr(refused, "Permanent TLSFailed"));
+	assert_non_null(strstr(refused, pin_one));
+	assert_non_null(strstr(refused, pin_two));
+	assert_null(first_use_try(client, first));
+	http_client_free(client);
+
+	later = http_client_new(&(struct http_trust){ .first_use = true, .pin_sha256 = pin_one }, NULL);
+	AUTO_FREE char *known = http_client_first_use(later);
+	assert_string_equal(known, pin_one);
+	AUTO_FREE char *again = first_use_try(later, second);
+	assert_non_null(again);
+	assert_non_null(strstr(again, pin_one));
+	assert_null(first_use_try(later, first));
+	http_client_free(later);
+	server_stop(first);
+	server_stop(second);
+	identity_free(&one);
+	identity_free(&two);
+}
+
 static void test_tls_expired(void **state)
 {
 	struct identity ca = identity_new("Test CA", NULL, NULL, 10), id = identity_new("old", "IP:127.0.0.1", &ca, -1);
@@ -711,6 +762,7 @@ int main(void)
 		cmocka_unit_test(test_the_environments_proxy_is_not_used),
 		cmocka_unit_test(test_threads_share_a_client),
 		cmocka_unit_test(test_tls_trust),
+		cmocka_unit_test(test_tls_first_use),
 		cmocka_unit_test(test_tls_expired),
 		cmocka_unit_test(test_tls_client_certificate),
 		cmocka_unit_test(test_what_is_no_trust),

@@ -110,7 +110,7 @@ static void test_virtualmachineimport(void **state)
 static void test_sources(void **state)
 {
 	(void)state;
-	compare_resource(&api_vmware_sources, &api_vmware_source_spec_type, &api_source_status_type);
+	compare_resource(&api_vmware_sources, &api_vmware_source_spec_type, &api_vmware_source_status_type);
 	compare_resource(&api_openstack_sources, &api_openstack_source_spec_type, &api_source_status_type);
 	compare_resource(&api_ova_sources, &api_ova_source_spec_type, &api_source_status_type);
 	compare_resource(&api_kvm_sources, &api_kvm_source_spec_type, &api_source_status_type);

@@ -109,7 +109,7 @@ static struct vmware_session *open_session(const char *password, struct error **
 	char url[64];
 
 	snprintf(url, sizeof url, "http://127.0.0.1:%u", server->port);
-	return vmware_session_open(url, secret, NULL, err);
+	return vmware_session_open(url, secret, NULL, NULL, err);
 }
 
 static int call(struct vmware_session *s, const char *method, struct cancel *cancel, struct error **err)

@@ -32,9 +32,10 @@ static void advise(struct error **err)
 
 	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
 		return;
-	if (asprintf(&message,
-		     "%s; put the CA's certificate into the Secret's key caCert, or the certificate's fingerprint into its key thumbprint",
-		     (*err)->message) < 0)
+	if (asprintf(
+		    &message,
+		    "%s; if this is the right one, put its CA's certificate into the Secret's key caCert, or its fingerprint into the key thumbprint",
+		    (*err)->message) < 0)
 		return;
 	free((*err)->message);
 	(*err)->message = message;
@@ -230,8 +231,8 @@ static const char *key_of(const json_t *secret, const char *key, struct error **
 	return secret && value && *value ? value : NULL;
 }
 
-/* Trust by the Secret's keys; by the system's CAs when it has none of them. */
-static struct http_client *client_of(const json_t *secret, struct error **err)
+/* Trust by the Secret's keys; when it has none of them, by the system's CAs or first use. */
+static struct http_client *client_of(const json_t *secret, const char *pin, struct error **err)
 {
 	const char *thumbprint = json_string_value(json_object_get(secret, "thumbprint"));
 	const char *insecure = json_string_value(json_object_get(secret, "insecure"));
@@ -247,6 +248,9 @@ static struct http_client *client_of(const json_t *secret, struct error **err)
 		key = "thumbprint";
 	} else if (insecure && !strcasecmp(insecure, "true")) {
 		trust.insecure = true;
+	} else {
+		trust.first_use = true;
+		trust.pin_sha256 = pin && *pin ? pin : NULL;
 	}
 	http = http_client_new(&trust, err);
 	if (!http && key)
@@ -280,7 +284,8 @@ static int set_endpoint(struct vmware_session *s, const char *endpoint, struct e
 	return 0;
 }
 
-struct vmware_session *vmware_session_open(const char *endpoint, const json_t *secret, struct cancel *cancel, struct error **err)
+struct vmware_session *vmware_session_open(const char *endpoint, const json_t *secret, const char *pin, struct cancel *cancel,
+					   struct error **err)
 {
 	const char *user = key_of(secret, "username", err), *password = user ? key_of(secret, "password", err) : NULL;
 	struct vmware_session *s;
@@ -299,7 +304,7 @@ struct vmware_session *vmware_session_open(const char *endpoint, const json_t *s
 	s->password = strdup(password);
 	if (!s->user || !s->password)
 		error_set_errno(err, ENOMEM, "cannot open a session");
-	else if (set_endpoint(s, endpoint, err) == 0 && (s->http = client_of(secret, err)) && retrieve_content(s, cancel, err) == 0 &&
+	else if (set_endpoint(s, endpoint, err) == 0 && (s->http = client_of(secret, pin, err)) && retrieve_content(s, cancel, err) == 0 &&
 		 log_in(s, CALL_MS, cancel, err) == 0)
 		return s;
 	vmware_session_close(s);
@@ -346,6 +351,11 @@ const char *vmware_session_host(const struct vmware_session *s)
 struct http_client *vmware_session_http(struct vmware_session *s)
 {
 	return s->http;
+}
+
+char *vmware_session_pin(struct vmware_session *s)
+{
+	return http_client_first_use(s->http);
 }
 
 char *vmware_session_key(struct vmware_session *s)

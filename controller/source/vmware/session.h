@@ -17,8 +17,11 @@ struct vmware_content {
 	char *property_collector, *session_manager, *root_folder;
 };
 
-/* endpoint: the SDK's URL. The secret's keys: username, password, and for trust caCert (PEM), thumbprint or insecure. Logs in. */
-struct vmware_session *vmware_session_open(const char *endpoint, const json_t *secret, struct cancel *cancel, struct error **err);
+/* endpoint: the SDK's URL. The secret's keys: username, password, and for trust caCert (PEM), thumbprint or insecure. With none of these
+ * the certificate must be one that the system's CAs verify, or the one of this SHA-256 fingerprint, or with pin NULL the first one seen.
+ * Logs in. */
+struct vmware_session *vmware_session_open(const char *endpoint, const json_t *secret, const char *pin, struct cancel *cancel,
+					   struct error **err);
 void vmware_session_close(struct vmware_session *s); /* logs out; accepts NULL */
 
 /* Calls a method: arguments is the XML behind <_this>. Returns the document (free with xmlFreeDoc); *result its <MethodResponse>. A SOAP
@@ -31,7 +34,8 @@ xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const 
 			   xmlNode **result, struct cancel *cancel, struct error **err);
 
 const struct vmware_content *vmware_session_content(const struct vmware_session *s);
-unsigned vmware_session_logins(struct vmware_session *s);          /* counts up when the session had to be made anew */
-char *vmware_session_key(struct vmware_session *s);                /* UserSession.key, owned */
+unsigned vmware_session_logins(struct vmware_session *s); /* counts up when the session had to be made anew */
+char *vmware_session_pin(struct vmware_session *s);       /* what pin is the next time, owned; NULL where the Secret says whom to trust */
+char *vmware_session_key(struct vmware_session *s);       /* UserSession.key, owned */
 const char *vmware_session_host(const struct vmware_session *s);   /* host or host:port of the endpoint */
 struct http_client *vmware_session_http(struct vmware_session *s); /* trusts what the endpoint's Secret says; borrowed */

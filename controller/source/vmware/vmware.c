@@ -39,6 +39,14 @@ static void close_source(struct source *source)
 	free(v);
 }
 
+/* The fingerprint that the source's status keeps of this endpoint. */
+static const char *pinned(const json_t *object, const char *endpoint)
+{
+	const char *of = json_path_string(object, "status.certificate.endpoint");
+
+	return of && endpoint && !strcmp(of, endpoint) ? json_path_string(object, "status.certificate.fingerprint") : NULL;
+}
+
 static struct source *open_source(const json_t *object, const json_t *secret, const struct source_options *options, struct cancel *cancel,
 				  struct error **err)
 {
@@ -57,12 +65,17 @@ static struct source *open_source(const json_t *object, const json_t *secret, co
 	if (!v->dc || !v->found)
 		error_set_errno(err, ENOMEM, "cannot open a session");
 	else
-		v->session = vmware_session_open(endpoint ? endpoint : "", secret, cancel, err);
+		v->session = vmware_session_open(endpoint ? endpoint : "", secret, pinned(object, endpoint), cancel, err);
 	if (!v->session) {
 		close_source(&v->source);
 		return NULL;
 	}
 	return &v->source;
+}
+
+static char *certificate(struct source *source)
+{
+	return vmware_session_pin(self(source)->session);
 }
 
 static int find_datacenter(struct vmware *v, bool again, char **path, char **folder, struct cancel *cancel, struct error **err)
@@ -199,6 +212,7 @@ const struct source_ops vmware_source_ops = {
 	.open = open_source,
 	.close = close_source,
 	.verify = verify,
+	.certificate = certificate,
 	.describe = describe,
 	.preflight = preflight,
 	.power_state = power_state,
