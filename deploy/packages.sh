@@ -7,7 +7,7 @@
 set -euo pipefail
 
 build='build-essential cmake ninja-build pkg-config git ca-certificates libcurl4-openssl-dev libjansson-dev libyaml-dev
-	libwebsockets-dev libssl-dev libxml2-dev libdeflate-dev libarchive-dev zlib1g-dev'
+	libwebsockets-dev libssl-dev libxml2-dev libdeflate-dev libarchive-dev libzstd-dev zlib1g-dev'
 test='clang-14 libclang-rt-14-dev llvm-14 lld-14 libcmocka-dev python3 python3-venv curl jq openssl qemu-utils nginx-light
 	mandoc zsh fish'
 peers='ca-certificates curl jq openssl procps python3 python3-venv qemu-system-x86 qemu-utils libnbd-bin util-linux'

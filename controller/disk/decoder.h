@@ -7,6 +7,23 @@
 
 #include "base/error.h"
 
+/* How a piece is stored. What is compressed stays so on its way to the workers, which inflate it. */
+enum piece_codec {
+	PIECE_STORED,
+	PIECE_ZLIB,    /* RFC 1950; exactly the stored bytes */
+	PIECE_DEFLATE, /* RFC 1951; bytes may follow it */
+	PIECE_ZSTD,    /* RFC 8878, one frame or several; bytes may follow */
+};
+
+/* A piece whose data is still to be read. */
+struct piece_place {
+	uint64_t guest_offset;
+	size_t guest_len, stored;
+	enum piece_codec codec;
+	uint64_t from;    /* where it lies in the file, for errors */
+	const char *file; /* the file's name for errors; must outlive the piece. NULL: the stream */
+};
+
 /* Where a decoder puts what it found. Pieces do not overlap (the sink refuses it) and should ascend; what lies between them is zero. */
 struct piece_sink {
 	void *arg;
@@ -14,10 +31,13 @@ struct piece_sink {
 	 * grain of this many bytes of the disk, or less at its end; 0: the format has no grains. */
 	int (*capacity)(void *arg, uint64_t bytes, uint32_t grain, struct error **err);
 	/* A piece of guest_len bytes at guest_offset, at most 1 MiB and not crossing a multiple of it; compressed
-	 * ones begin at a multiple of 4 KiB. data is copied. With compressed it is a zlib stream (RFC 1950) of stored bytes.
+	 * ones begin at a multiple of 4 KiB. data, of `stored` bytes, is copied.
 	 * stream_offset, the place in the input, is for errors. */
-	int (*piece)(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+	int (*piece)(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, enum piece_codec codec,
 		     uint64_t stream_offset, struct error **err);
+	/* The same without a copy: where the data is to be put, before the next call; NULL on failure. Whoever cannot put it there gives up
+	 * the whole disk. */
+	void *(*room)(void *arg, const struct piece_place *place, struct error **err);
 };
 
 struct decoder {

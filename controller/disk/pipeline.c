@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "disk/decoder.h"
+#include "disk/image.h"
 #include "disk/unit.h"
 
 #define CHECKPOINT (UINT64_C(256) << 20) /* bytes that are written between two syncs of a disk with a journal */
@@ -20,6 +21,7 @@ struct disk_pipeline {
 	unsigned uncommitted_blocks;
 	bool finished_well;
 	struct decoder *decoder;
+	bool pulled;            /* an image was read instead */
 	unsigned char start[4]; /* of the stream, until the format is known */
 	size_t start_len;
 
@@ -233,7 +235,7 @@ static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block, struct e
 }
 
 /* Where a piece belongs in the unit's ascending list, at which it makes room. NULL: there is something already. */
-static struct piece *place(struct unit *u, uint32_t at, uint32_t len, uint64_t stream_offset, struct error **err)
+static struct piece *make_place(struct unit *u, uint32_t at, uint32_t len, uint64_t stream_offset, struct error **err)
 {
 	size_t i = u->piece_count;
 
@@ -253,14 +255,14 @@ static struct piece *place(struct unit *u, uint32_t at, uint32_t len, uint64_t s
 	return &u->pieces[i];
 }
 
-static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
-		    uint64_t stream_offset, struct error **err)
+static void *on_room(void *arg, const struct piece_place *place, struct error **err)
 {
 	struct disk_pipeline *p = arg;
-	uint64_t block = guest_offset / DISK_DIGEST_BLOCK;
-	uint32_t at = (uint32_t)(guest_offset % DISK_DIGEST_BLOCK);
+	uint64_t block = place->guest_offset / DISK_DIGEST_BLOCK, end = place->guest_offset + place->guest_len;
+	uint32_t at = (uint32_t)(place->guest_offset % DISK_DIGEST_BLOCK), len = (uint32_t)place->guest_len;
 	struct unit *u = p->current;
 	struct piece *last, *new;
+	void *room;
 
 	if (u && u->block != block) {
 		submit(p);
@@ -268,35 +270,53 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 	}
 	if (!u) {
 		if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
-			return -1;
+			return NULL;
 		u = p->current = fresh_unit(p, block, err);
 		if (!u)
-			return -1;
+			return NULL;
 	}
-	if (stored > UNIT_DATA - u->data_len)
-		return error_set(err, ERROR_PERMANENT, "InvalidStream", "too much data for one MiB of the disk at byte %llu of the stream",
-				 (unsigned long long)stream_offset);
+	if (place->stored > UNIT_DATA - u->data_len) {
+		error_set(err, ERROR_PERMANENT, "InvalidStream", "too much data for one MiB of the disk at byte %llu of %s",
+			  (unsigned long long)place->from, place->file ? place->file : "the stream");
+		return NULL;
+	}
 	last = u->piece_count ? &u->pieces[u->piece_count - 1] : NULL;
-	if (last && !compressed && !last->compressed && last->at + last->len == at && last->stored_at + last->stored == u->data_len) {
-		last->len += (uint32_t)guest_len;
-		last->stored += (uint32_t)stored;
+	if (last && place->codec == PIECE_STORED && last->codec == PIECE_STORED && last->at + last->len == at &&
+	    last->stored_at + last->stored == u->data_len) {
+		last->len += len;
+		last->stored += (uint32_t)place->stored;
 	} else {
-		new = place(u, at, (uint32_t)guest_len, stream_offset, err);
+		new = make_place(u, at, len, place->from, err);
 		if (!new)
-			return -1;
+			return NULL;
 		*new = (struct piece){ .at = at,
-				       .len = (uint32_t)guest_len,
+				       .len = len,
 				       .stored_at = (uint32_t)u->data_len,
-				       .stored = (uint32_t)stored,
-				       .stream_offset = stream_offset,
-				       .compressed = compressed };
+				       .stored = (uint32_t)place->stored,
+				       .stream_offset = place->from,
+				       .file = place->file,
+				       .codec = place->codec };
 	}
 	if (!p->have_capacity)
-		u->len = at + (uint32_t)guest_len;
-	memcpy(u->data + u->data_len, data, stored);
-	u->data_len += stored;
-	if (p->options.guest_bytes && guest_offset + guest_len > *p->options.guest_bytes)
-		*p->options.guest_bytes = guest_offset + guest_len;
+		u->len = at + len;
+	room = u->data + u->data_len;
+	u->data_len += place->stored;
+	if (p->options.guest_bytes && end > *p->options.guest_bytes)
+		*p->options.guest_bytes = end;
+	return room;
+}
+
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, enum piece_codec codec,
+		    uint64_t stream_offset, struct error **err)
+{
+	struct piece_place place = {
+		.guest_offset = guest_offset, .guest_len = guest_len, .stored = stored, .codec = codec, .from = stream_offset
+	};
+	void *room = on_room(arg, &place, err);
+
+	if (!room)
+		return -1;
+	memcpy(room, data, stored);
 	return 0;
 }
 
@@ -313,10 +333,15 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return output_set_size(p->output, bytes, false, err);
 }
 
+static struct piece_sink sink_of(struct disk_pipeline *p)
+{
+	return (struct piece_sink){ .arg = p, .capacity = on_capacity, .piece = on_piece, .room = on_room };
+}
+
 /* A decoder of the format, NULL when there is none. */
 static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, struct error **err)
 {
-	struct piece_sink sink = { .arg = p, .capacity = on_capacity, .piece = on_piece };
+	struct piece_sink sink = sink_of(p);
 	struct decoder *decoder = NULL;
 
 	if (!strcmp(format, "vmdk-stream"))
@@ -451,6 +476,31 @@ int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, st
 	return take_error(p, err);
 }
 
+/* Hands on what is being filled, waits for all that the workers have, and tells the first error: theirs, or why the input ended. */
+static int settle(struct disk_pipeline *p, struct error **why, struct error **err)
+{
+	if (p->current)
+		p->current->partial = *why != NULL;
+	submit(p);
+	while (retire(p, true))
+		;
+	if (!p->error)
+		p->error = move_ptr(*why);
+	return take_error(p, err);
+}
+
+int disk_pipeline_pull(struct disk_pipeline *p, struct disk_image *image, uint64_t from, struct error **err)
+{
+	struct piece_sink sink = sink_of(p);
+	AUTO_ERROR struct error *why = NULL;
+
+	if (take_error(p, err) < 0)
+		return -1;
+	p->pulled = true;
+	disk_image_walk(image, from, &sink, p->options.cancel, &why);
+	return settle(p, &why, err);
+}
+
 /* The decoder's last word, and what the units that are still with the workers say. */
 static int drain(struct disk_pipeline *p, struct error **err)
 {
@@ -458,22 +508,17 @@ static int drain(struct disk_pipeline *p, struct error **err)
 
 	if (take_error(p, err) < 0 || cancel_check(p->options.cancel, err) < 0)
 		return -1;
-	if (!p->decoder && p->options.format && !(p->decoder = decoder_of(p, p->options.format, err)))
+	if (!p->decoder && !p->pulled && p->options.format && !(p->decoder = decoder_of(p, p->options.format, err)))
 		return -1;
 	if (p->decoder)
 		p->decoder->ops->finish(p->decoder, &why);
+	else if (p->pulled)
+		;
 	else if (p->start_len)
 		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream ended after %zu bytes", p->start_len);
 	else
 		error_set(&why, ERROR_TRANSIENT, "StreamTruncated", "the stream is empty");
-	if (p->current)
-		p->current->partial = why != NULL;
-	submit(p);
-	while (retire(p, true))
-		;
-	if (!p->error)
-		p->error = move_ptr(why);
-	return take_error(p, err);
+	return settle(p, &why, err);
 }
 
 /* A raw stream of unknown length has told it by ending. */

@@ -45,6 +45,7 @@ struct disk_result {
 };
 
 struct disk_pipeline;
+struct disk_image;
 
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
 /* Before the first push: takes from the journal what an earlier try wrote, and returns the offset from which on the raw stream is to be
@@ -53,6 +54,8 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 uint64_t disk_pipeline_resume(struct disk_pipeline *p);
 /* Not thread-safe for one pipeline. The data is copied where it must outlive the call. */
 int disk_pipeline_push(struct disk_pipeline *p, const void *data, size_t len, struct error **err);
+/* Instead of any push: reads the image from byte `from` of the disk on (what disk_pipeline_resume returned, or 0). Only before finish. */
+int disk_pipeline_pull(struct disk_pipeline *p, struct disk_image *image, uint64_t from, struct error **err);
 /* The input has ended: checks that it is complete, waits for the workers, syncs the file (fdatasync). */
 int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, struct error **err);
 /* Ends it in any state; an unfinished file stays for the caller to remove. Accepts NULL. */

@@ -31,7 +31,7 @@ static int raw_push(struct decoder *decoder, const unsigned char *data, size_t l
 	while (len) {
 		size_t room = DISK_DIGEST_BLOCK - (size_t)(d->at % DISK_DIGEST_BLOCK), n = len < room ? len : room;
 
-		if (d->sink.piece(d->sink.arg, d->at, n, data, n, false, d->at, err) < 0)
+		if (d->sink.piece(d->sink.arg, d->at, n, data, n, PIECE_STORED, d->at, err) < 0)
 			return -1;
 		d->at += n;
 		data += n;

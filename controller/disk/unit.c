@@ -1,12 +1,13 @@
 #include "disk/unit.h"
 
 #include <errno.h>
-#include <libdeflate.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "disk/codec.h"
+
 struct unit_tools {
-	struct libdeflate_decompressor *inflate;
+	struct codec *codec;
 	struct digest_hasher *hasher;
 };
 
@@ -14,7 +15,7 @@ struct unit_tools *unit_tools_new(struct error **err)
 {
 	struct unit_tools *t = calloc(1, sizeof *t);
 
-	if (t && (t->inflate = libdeflate_alloc_decompressor()) && (t->hasher = digest_hasher_new(NULL)))
+	if (t && (t->codec = codec_new()) && (t->hasher = digest_hasher_new(NULL)))
 		return t;
 	unit_tools_free(t);
 	error_set_errno(err, ENOMEM, "cannot decode the disk");
@@ -25,34 +26,34 @@ void unit_tools_free(struct unit_tools *t)
 {
 	if (!t)
 		return;
-	if (t->inflate)
-		libdeflate_free_decompressor(t->inflate);
+	codec_free(t->codec);
 	digest_hasher_free(t->hasher);
 	free(t);
 }
 
+/* Where a piece came from, in words. */
+static const char *file_of(const struct piece *p)
+{
+	return p->file ? p->file : "the stream";
+}
+
 int unit_twice(const struct unit *u, const struct piece *p, struct error **err)
 {
-	return error_set(err, ERROR_PERMANENT, "InvalidStream",
-			 "byte %llu of the disk comes twice, the second time at byte %llu of the stream",
-			 (unsigned long long)(u->block * DISK_DIGEST_BLOCK + p->at), (unsigned long long)p->stream_offset);
+	return error_set(err, ERROR_PERMANENT, "InvalidStream", "byte %llu of the disk comes twice, the second time at byte %llu of %s",
+			 (unsigned long long)(u->block * DISK_DIGEST_BLOCK + p->at), (unsigned long long)p->stream_offset, file_of(p));
 }
 
 static int inflate_piece(struct unit_tools *t, const struct unit *u, const struct piece *p, struct error **err)
 {
-	enum libdeflate_result result =
-		libdeflate_zlib_decompress(t->inflate, u->data + p->stored_at, p->stored, u->block_buffer + p->at, p->len, NULL);
+	const char *fault = codec_inflate(t->codec, p->codec, u->data + p->stored_at, p->stored, u->block_buffer + p->at, p->len);
 	uint64_t guest = u->block * DISK_DIGEST_BLOCK + p->at;
 
-	if (result == LIBDEFLATE_SUCCESS)
+	if (!fault)
 		return 0;
 	/* Passing: a second copy of the stream may be sound. */
-	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain %llu (byte %llu of the disk) at byte %llu of the stream %s",
+	return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain %llu (byte %llu of the disk) at byte %llu of %s %s",
 			 (unsigned long long)(u->grain ? guest / u->grain : 0), (unsigned long long)guest,
-			 (unsigned long long)p->stream_offset,
-			 result == LIBDEFLATE_INSUFFICIENT_SPACE ? "inflates to more than a grain"
-			 : result == LIBDEFLATE_SHORT_OUTPUT     ? "inflates to less than a grain"
-								 : "is corrupt: it does not inflate or its checksum is wrong");
+			 (unsigned long long)p->stream_offset, file_of(p), fault);
 }
 
 /* True when the file has nothing but zeros where the pieces belong. */
@@ -77,7 +78,7 @@ int unit_decode(struct unit_tools *t, struct unit *u, struct error **err)
 
 	if (u->again && check_unwritten(u, err) < 0)
 		return -1;
-	if (u->piece_count == 1 && !u->pieces[0].compressed && u->pieces[0].len == u->len) {
+	if (u->piece_count == 1 && u->pieces[0].codec == PIECE_STORED && u->pieces[0].len == u->len) {
 		u->bytes = u->data;
 		return 0;
 	}
@@ -86,7 +87,7 @@ int unit_decode(struct unit_tools *t, struct unit *u, struct error **err)
 		const struct piece *p = &u->pieces[i];
 
 		memset(u->block_buffer + filled, 0, p->at - filled);
-		if (!p->compressed)
+		if (p->codec == PIECE_STORED)
 			memcpy(u->block_buffer + p->at, u->data + p->stored_at, p->len);
 		else if (inflate_piece(t, u, p, err) < 0)
 			return -1;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "disk/block_journal.h"
+#include "disk/decoder.h"
 #include "disk/digest_tree.h"
 #include "disk/output.h"
 
@@ -21,7 +22,8 @@ struct piece {
 	uint32_t at, len;           /* in the guest's block */
 	uint32_t stored_at, stored; /* in data */
 	uint64_t stream_offset;     /* where it came from, for errors */
-	bool compressed;
+	const char *file;           /* in this file; NULL: the stream */
+	enum piece_codec codec;
 };
 
 /* The buffers of one pipeline; guarded by the workers' lock. */

@@ -301,7 +301,7 @@ static int emit_grain(struct vmdk *v, const unsigned char *bytes, struct error *
 	v->grains++;
 	v->state = IN_MARKER;
 	v->head_len = 0;
-	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, true,
+	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, PIECE_ZLIB,
 			     v->grain_at, err);
 }
 

@@ -5,11 +5,14 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "api/vm_model.h"
 #include "base/cancel.h"
 #include "base/error.h"
+
+struct disk_input;
 
 struct source {
 	const struct source_ops *ops;
@@ -22,10 +25,13 @@ struct source_vm_name {
 };
 
 struct source_disk {
-	const char *id;       /* vm_disk.id */
-	const char *format;   /* "vmdk-stream", "raw", "qcow2": what source_export_stream delivers; NULL: told by its content */
+	const char *id; /* vm_disk.id */
+	/* "vmdk-stream" or "raw": what export_stream delivers; with by_place also "vmdk" (any form that is no stream) and "qcow2". NULL: told by
+	 * its content. Where the source knows it, it is told: the content is the guest's to forge. */
+	const char *format;
 	uint64_t capacity;    /* bytes of the guest's disk */
 	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
+	bool by_place;        /* any part of it can be read: export_open is used, export_stream is not */
 };
 
 /* A running export: the source holds what it needs (a lease) until export_end. */
@@ -76,6 +82,11 @@ struct source_ops {
 	/* Streams disk i into the sink; several disks may stream at once, each on a thread of its own. Success means the source says
 	 * that it sent everything. */
 	int (*export_stream)(struct source_export *, size_t i, source_sink sink, void *sink_arg, struct cancel *, struct error **err);
+	/* Random access to disk i, where by_place is set; NULL in a source that never sets it. name NULL: the file of the disk itself; else one
+	 * that it names (an extent, a parent), as it stands there: whatever is not a file of this disk is refused (not-found or permanent),
+	 * above all paths and URLs that lead elsewhere. The input is read by one thread (disk/input.h has the contract of its read_at), several
+	 * may be open at once; it is closed before export_end. cancel lives as long. */
+	struct disk_input *(*export_open)(struct source_export *, size_t i, const char *name, struct cancel *, struct error **err);
 	void (*export_progress)(struct source_export *, unsigned percent); /* tells the source; returns at once */
 	/* Ends it: completed when ok, else aborted. Frees the export in any case. Not cancellable, but bounded in time. */
 	int (*export_end)(struct source_export *, bool ok, struct error **err);

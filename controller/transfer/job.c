@@ -6,6 +6,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "disk/image.h"
 #include "transfer/journal.h"
 
 /* How often a disk is fetched again within one export, after errors that may pass. */
@@ -93,8 +94,36 @@ static int push(void *arg, const void *data, size_t len, struct error **err)
 
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
 
-/* One try at a disk: stream, decode, write, record. */
-static int fetch_disk(struct job *job, struct source_export *export, size_t i, struct error **err)
+DEFINE_CLEANUP(struct disk_image, image_close_p, disk_image_close)
+
+/* The files of a disk that a source serves. */
+struct disk_files {
+	struct job *job;
+	struct source_export *export;
+	size_t index;
+};
+
+static struct disk_input *open_file(void *arg, const char *name, struct error **err)
+{
+	const struct disk_files *f = arg;
+
+	return f->job->source->ops->export_open(f->export, f->index, name, f->job->cancel, err);
+}
+
+/* Reads a disk whose parts can be read in any order; from where an earlier try of the same export got to. */
+static int read_disk(struct job *job, struct source_export *export, size_t i, struct disk_pipeline *pipeline, bool again,
+		     struct error **err)
+{
+	struct disk_files files = { .job = job, .export = export, .index = i };
+	struct disk_set set = { .open = open_file, .arg = &files };
+	struct disk_input *in = open_file(&files, NULL, err);
+	CLEANUP(image_close_p) struct disk_image *image = in ? disk_image_open(in, &set, export->disks[i].format, err) : NULL;
+
+	return image ? disk_pipeline_pull(pipeline, image, again ? disk_pipeline_resume(pipeline) : 0, err) : -1;
+}
+
+/* One try at a disk: stream or read, decode, write, record. again: the export is the one of an earlier try. */
+static int fetch_disk(struct job *job, struct source_export *export, size_t i, bool again, struct error **err)
 {
 	const struct vm_disk *disk = &job->model->disks[i];
 	char name[JOURNAL_DISK_NAME_SIZE];
@@ -119,9 +148,15 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 		.journal = blocks,
 		.identity = identity,
 	};
+	if (export->disks[i].by_place)
+		options.format = NULL; /* the image's, not a stream's */
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = disk_pipeline_new(&options, err);
-	if (!pipeline || job->source->ops->export_stream(export, i, push, pipeline, job->cancel, err) < 0 ||
-	    disk_pipeline_finish(pipeline, &result, err) < 0)
+	if (!pipeline)
+		return -1;
+	if (export->disks[i].by_place ? read_disk(job, export, i, pipeline, again, err) < 0
+				      : job->source->ops->export_stream(export, i, push, pipeline, job->cancel, err) < 0)
+		return -1;
+	if (disk_pipeline_finish(pipeline, &result, err) < 0)
 		return -1;
 	if (journal_record(job->directory, i, disk, &result, err) < 0)
 		return -1;
@@ -143,7 +178,7 @@ static void *disk_main(void *arg)
 		int result = slots_take(job->streams, job->cancel, &err);
 
 		if (result == 0) {
-			result = fetch_disk(job, t->export, t->index, &err);
+			result = fetch_disk(job, t->export, t->index, attempt > 1, &err);
 			slots_give(job->streams);
 		}
 		if (result == 0)

@@ -39,13 +39,13 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return 0;
 }
 
-static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, enum piece_codec codec,
 		    uint64_t stream_offset, struct error **err)
 {
 	struct seen *seen = arg;
 
 	(void)err;
-	CHECK(seen->have_capacity && compressed && guest_len && guest_len <= seen->grain && guest_offset % seen->grain == 0);
+	CHECK(seen->have_capacity && codec == PIECE_ZLIB && guest_len && guest_len <= seen->grain && guest_offset % seen->grain == 0);
 	CHECK(guest_offset < seen->capacity && guest_len <= seen->capacity - guest_offset && stored && stored <= 2 * (size_t)seen->grain);
 	mix(seen, &guest_offset, sizeof guest_offset);
 	mix(seen, &guest_len, sizeof guest_len);
@@ -56,7 +56,7 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 
 static int decode(const uint8_t *data, size_t size, unsigned seed, struct seen *seen, struct error **err)
 {
-	struct piece_sink sink = { seen, on_capacity, on_piece };
+	struct piece_sink sink = { .arg = seen, .capacity = on_capacity, .piece = on_piece };
 	struct decoder *decoder = vmdk_stream_decoder_new(&sink);
 	unsigned most = seed % 3 == 1 ? 40 : 2000;
 	int failed = 0;

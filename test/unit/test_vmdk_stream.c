@@ -36,14 +36,14 @@ static int on_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error *
 	return 0;
 }
 
-static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, bool compressed,
+static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, enum piece_codec codec,
 		    uint64_t stream_offset, struct error **err)
 {
 	struct libdeflate_decompressor *inflate = libdeflate_alloc_decompressor();
 	struct image *image = arg;
 
 	(void)stream_offset;
-	assert_true(compressed);
+	assert_int_equal(codec, PIECE_ZLIB);
 	assert_true(guest_len && guest_len <= image->grain && guest_offset % image->grain == 0);
 	assert_true(guest_offset < image->capacity && guest_len <= image->capacity - guest_offset);
 	int result = (int)libdeflate_zlib_decompress(inflate, data, stored, image->bytes + guest_offset, guest_len, NULL);
@@ -55,7 +55,7 @@ static int on_piece(void *arg, uint64_t guest_offset, size_t guest_len, const vo
 /* Pushes the stream in pieces of at most `most` bytes, each in memory of its own so that a sanitizer sees a read beyond. */
 static int decode(const unsigned char *data, size_t len, size_t most, struct image *image, struct error **err)
 {
-	struct piece_sink sink = { image, on_capacity, on_piece };
+	struct piece_sink sink = { .arg = image, .capacity = on_capacity, .piece = on_piece };
 	struct decoder *decoder = vmdk_stream_decoder_new(&sink);
 	unsigned seed = (unsigned)len;
 	int failed = 0;

@@ -1,0 +1,95 @@
+/* Sources: the magic numbers of each format's specification: VMware "Virtual Disk Format 5.0"; QEMU docs/interop/qcow2.txt, qed_spec.txt,
+ * parallels.txt; Microsoft "Virtual Hard Disk Image Format" 1.0 and [MS-VHDX] 2.2.1; VirtualBox VDI; LUKS; RFC 1952, RFC 8878; xz, bzip2. */
+#include "disk/format.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct {
+	enum disk_format format;
+	unsigned char at, len;
+	const char *magic;
+} magics[] = {
+	{ DISK_VMDK_SPARSE, 0, 4, "KDMV" },
+	{ DISK_VMDK_COWD, 0, 4, "COWD" },
+	{ DISK_VMDK_SESPARSE, 0, 8, "\xbe\xba\xfe\xca\0\0\0\0" },
+	{ DISK_QCOW2, 0, 8, "QFI\xfb\0\0\0\2" },
+	{ DISK_QCOW2, 0, 8, "QFI\xfb\0\0\0\3" },
+	{ DISK_QCOW1, 0, 8, "QFI\xfb\0\0\0\1" },
+	{ DISK_QCOW2, 0, 4, "QFI\xfb" }, /* of a version yet to come: refused where it is read */
+	{ DISK_VHD, 0, 8, "conectix" },
+	{ DISK_VHDX, 0, 8, "vhdxfile" },
+	{ DISK_VDI, 64, 4, "\x7f\x10\xda\xbe" },
+	{ DISK_QED, 0, 4, "QED\0" },
+	{ DISK_PARALLELS, 0, 16, "WithoutFreeSpace" },
+	{ DISK_PARALLELS, 0, 16, "WithouFreSpacExt" },
+	{ DISK_LUKS, 0, 6, "LUKS\xba\xbe" },
+	{ DISK_GZIP, 0, 3, "\x1f\x8b\x08" },
+	{ DISK_XZ, 0, 6,
+	  "\xfd"
+	  "7zXZ\0" },
+	{ DISK_BZIP2, 0, 4, "BZh9" },
+	{ DISK_ZSTD, 0, 4, "\x28\xb5\x2f\xfd" },
+};
+
+/* VMware writes "# Disk DescriptorFile" first; others put comments and empty lines before it, or have only the version. */
+static bool is_descriptor(const char *text, size_t len)
+{
+	static const char mark[] = "# Disk DescriptorFile", version[] = "version=";
+	const char *end = text + len;
+
+	while (text < end) {
+		const char *line = text, *stop = memchr(text, '\n', (size_t)(end - text));
+		size_t n = (size_t)((stop ? stop : end) - line);
+
+		if (n >= sizeof mark - 1 && !strncasecmp(line, mark, sizeof mark - 1))
+			return true;
+		if (n >= sizeof version && !strncasecmp(line, version, sizeof version - 1) && line[n - (line[n - 1] == '\r') - 1] >= '1')
+			return true;
+		while (n && isspace((unsigned char)*line)) {
+			line++;
+			n--;
+		}
+		if (n && *line != '#')
+			return false;
+		text = stop ? stop + 1 : end;
+	}
+	return false;
+}
+
+enum disk_format disk_format_of(const void *head, size_t len)
+{
+	const char *p = head;
+
+	for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
+		if (len >= (size_t)magics[i].at + magics[i].len && !memcmp(p + magics[i].at, magics[i].magic, magics[i].len))
+			return magics[i].format;
+	return is_descriptor(p, len) ? DISK_VMDK_DESCRIPTOR : DISK_RAW;
+}
+
+const char *disk_format_name(enum disk_format format)
+{
+	static const char *const names[DISK_FORMATS] = {
+		[DISK_RAW] = "raw",
+		[DISK_VMDK_SPARSE] = "vmdk",
+		[DISK_VMDK_DESCRIPTOR] = "vmdk",
+		[DISK_VMDK_COWD] = "vmdk",
+		[DISK_VMDK_SESPARSE] = "vmdk",
+		[DISK_QCOW2] = "qcow2",
+		[DISK_QCOW1] = "qcow",
+		[DISK_VHD] = "vhd",
+		[DISK_VHDX] = "vhdx",
+		[DISK_VDI] = "vdi",
+		[DISK_QED] = "qed",
+		[DISK_PARALLELS] = "parallels",
+		[DISK_LUKS] = "luks",
+		[DISK_GZIP] = "gzip",
+		[DISK_XZ] = "xz",
+		[DISK_BZIP2] = "bzip2",
+		[DISK_ZSTD] = "zstd",
+	};
+
+	return names[format];
+}

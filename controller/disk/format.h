@@ -1,0 +1,32 @@
+/* Which format an image is of, by its content. */
+#pragma once
+
+#include <stddef.h>
+
+enum disk_format {
+	DISK_RAW,             /* anything else */
+	DISK_VMDK_SPARSE,     /* hosted sparse: monolithicSparse, an extent of twoGbMaxExtentSparse, streamOptimized */
+	DISK_VMDK_DESCRIPTOR, /* the text that names extents */
+	DISK_VMDK_COWD,       /* ESXi vmfsSparse */
+	DISK_VMDK_SESPARSE,
+	DISK_QCOW2, /* versions 2 and 3 */
+	/* Those that are only recognised here. */
+	DISK_QCOW1,
+	DISK_VHD, /* with a copy of its footer in front: dynamic and differencing; a fixed one is told by its end only */
+	DISK_VHDX,
+	DISK_VDI,
+	DISK_QED,
+	DISK_PARALLELS,
+	DISK_LUKS,
+	DISK_GZIP,
+	DISK_XZ,
+	DISK_BZIP2,
+	DISK_ZSTD,
+	DISK_FORMATS
+};
+
+#define DISK_FORMAT_HEAD 512 /* bytes of the beginning that tell it */
+
+/* head: the first len bytes; fewer than DISK_FORMAT_HEAD only when there are no more. */
+enum disk_format disk_format_of(const void *head, size_t len);
+const char *disk_format_name(enum disk_format format); /* for people and JSON: "raw", "vmdk", "qcow2", "vhdx" ... */

@@ -1,0 +1,34 @@
+/* What the formats put together to an image. Internal to disk/. */
+#pragma once
+
+#include "disk/image.h"
+#include "disk/layer.h"
+
+#define LAYERS_MAX 64 /* VMware has at most 32 */
+
+/* What a layer lies upon. */
+struct parent {
+	char *name;   /* NULL: nothing */
+	char *format; /* "raw", "qcow2", "vmdk"; NULL: by content */
+	bool has_cid;
+	uint32_t cid; /* of a VMDK's parent: what it must have */
+};
+
+/* An image while it is opened; its files and problems are noted in it. */
+struct disk_image {
+	const struct disk_set *set;
+	struct table_cache *cache;
+	struct disk_input *inputs[LAYERS_MAX]; /* of the layers: for a descriptor, its own */
+	struct layer *layers[LAYERS_MAX];      /* each upon the next */
+	unsigned layer_count;
+	struct disk_image_info info;
+	struct disk_image_file *files;
+	size_t files_room;
+	char **problems;
+};
+
+/* Notes a file; returns its name, which lives as long as the image, or NULL when memory is out. */
+const char *image_add_file(struct disk_image *image, const char *name, const char *kind, uint64_t capacity, uint64_t size,
+			   struct error **err);
+/* Notes a problem, unless there are too many already. */
+void image_add_problem(struct disk_image *image, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

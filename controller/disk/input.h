@@ -1,0 +1,52 @@
+/* Bytes that can be read at any place: a file, a block device, or what a source serves by ranges; and the set of files that belong
+ * together, outside of which nothing is ever opened. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct disk_input;
+
+/* How a source gives what it can read at any place. One thread at a time uses an input; different inputs may be used at once. */
+struct disk_input_ops {
+	/* Reads exactly len bytes at offset, which lie within the size. Most reads ascend, with small ones (tables, up to 16 KiB) between
+	 * those of data (up to 1 MiB): what has a latency does well to fetch ahead. */
+	int (*read)(void *arg, uint64_t offset, void *data, size_t len, struct error **err);
+	/* Where the next data at or after `at` lies, as [*from, *to); *from is the size when there is none. What is between is zero. NULL: it
+	 * cannot be told. */
+	void (*next_data)(void *arg, uint64_t at, uint64_t *from, uint64_t *to);
+	void (*close)(void *arg); /* may be NULL */
+};
+
+/* name is what errors call it; copied. arg is closed with the input, and when this fails. */
+struct disk_input *disk_input_new(const char *name, uint64_t size, const struct disk_input_ops *ops, void *arg, struct error **err);
+/* A regular file or block device that a user named: it may be a symbolic link. */
+struct disk_input *disk_input_open(const char *path, struct error **err);
+/* The same of an open descriptor, which becomes the input's, also on failure. */
+struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct error **err);
+void disk_input_close(struct disk_input *in); /* accepts NULL */
+
+const char *disk_input_name(const struct disk_input *in);
+uint64_t disk_input_size(const struct disk_input *in); /* bytes */
+/* Beyond the end is an error (permanent, FileTruncated) that names the file, the place and what is missing. */
+int disk_input_read(struct disk_input *in, uint64_t offset, void *data, size_t len, struct error **err);
+/* As next_data of the ops; all is data where it cannot be told. */
+void disk_input_next_data(struct disk_input *in, uint64_t at, uint64_t *from, uint64_t *to);
+
+/* The files that an image may name: its extents, its parents. Whoever gives the set decides what a name may mean; an image never opens
+ * anything by itself. */
+struct disk_set {
+	/* The file of this name, as the image has it; not-found, or permanent (NameRefused), when the set has none. */
+	struct disk_input *(*open)(void *arg, const char *name, struct error **err);
+	void *arg;
+};
+
+/* The files of one directory, not of those below it: a name with a slash is refused, unless it is this directory's own absolute path and a
+ * plain name. Symbolic links, and what is neither a file nor a block device, are refused. */
+struct disk_directory;
+struct disk_directory *disk_directory_open(const char *path, struct error **err);
+void disk_directory_close(struct disk_directory *d); /* accepts NULL */
+struct disk_set disk_directory_set(struct disk_directory *d);
