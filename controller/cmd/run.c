@@ -8,9 +8,11 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "cmd/cmd.h"
 #include "cmd/numbers.h"
 #include "cmd/options.h"
+#include "cmd/request_metrics.h"
 #include "cmd/setup.h"
 #include "cmd/signals.h"
 #include "reconcile/reconciler.h"
@@ -119,6 +121,7 @@ struct daemon {
 	struct target *target;
 	struct web *web;
 	struct reconciler *reconciler;
+	struct metrics *metrics;
 };
 
 static bool ready(void *arg)
@@ -128,11 +131,29 @@ static bool ready(void *arg)
 	return __atomic_load_n(&d->reconciler, __ATOMIC_ACQUIRE) && reconciler_synced(d->reconciler);
 }
 
-static char *metrics(void *arg)
+static char *metrics_of(void *arg)
 {
 	const struct daemon *d = arg;
 
-	return __atomic_load_n(&d->reconciler, __ATOMIC_ACQUIRE) ? reconciler_metrics(d->reconciler) : strdup("");
+	return metrics_text(d->metrics);
+}
+
+static void collect(void *arg)
+{
+	const struct daemon *d = arg;
+
+	request_metrics_collect(d->metrics, d->store);
+}
+
+static void start_metrics(struct daemon *d)
+{
+	struct metrics *m = d->metrics = metrics_new();
+
+	series_set(metric_with(metrics_add(m, METRIC_GAUGE, "vm_import_build_info", "version", "The version of the program; always 1"),
+			       VIC_VERSION, NULL),
+		   1);
+	process_metrics(m);
+	metrics_ask(m, collect, d);
 }
 
 /* 1: a signal came. */
@@ -142,7 +163,7 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 				     .context = o->context,
 				     .user_agent = "vm-import-controller/" VIC_VERSION };
 	struct web_options web = {
-		.port = o->port, .root = o->scratch, .advertise = o->address, .ready = ready, .metrics = metrics, .arg = d
+		.port = o->port, .root = o->scratch, .advertise = o->address, .ready = ready, .metrics = metrics_of, .arg = d
 	};
 
 	if (mkdir(o->scratch, 0700) < 0 && errno != EEXIST)
@@ -151,6 +172,7 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 		return error_set_errno(err, ENOMEM, "cannot start");
 	if (!(d->store = kube_store_open(&kube, d->cancel, err)))
 		return error_wrap(err, "cannot use the cluster's configuration");
+	start_metrics(d);
 	if (!(d->events = event_recorder_new(d->store, "vm-import-controller", err)) || !(d->target = target_harvester_new(d->store, err)))
 		return -1;
 	if (!(d->web = web_start(&web, err)))
@@ -168,6 +190,7 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 		.scratch = o->scratch,
 		.workers = o->workers,
 		.max_streams = o->streams,
+		.metrics = d->metrics,
 		.sources = { .allow_local_urls = o->allow_local_urls },
 	};
 	struct reconciler *r = reconciler_start(&reconciler, err);
@@ -210,6 +233,7 @@ static void stop(struct daemon *d)
 	if (d->cancel)
 		cancel_request(d->cancel);
 	setup_free(d->setup);
+	metrics_free(d->metrics);
 	store_close(d->store);
 	cancel_free(d->cancel);
 	cancel_free(d->preparing);

@@ -3,12 +3,12 @@
 
 #include <jansson.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "api/types.h"
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "queue/queue.h"
+#include "reconcile/metrics.h"
 #include "reconcile/reconciler.h"
 #include "reconcile/session.h"
 #include "store/informer.h"
@@ -28,8 +28,7 @@ struct reconciler {
 	size_t thread_count;
 	struct attempts *attempts;
 	char *scratch;
-	/* For /metrics. */
-	_Atomic uint64_t reconciles, reconcile_errors;
+	struct reconcile_metrics numbers;
 };
 
 /* One run of the reconciler over one import. */

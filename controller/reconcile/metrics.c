@@ -1,48 +1,125 @@
-/* The text of /metrics, in the exposition format of Prometheus. */
-#include <inttypes.h>
+#include "reconcile/metrics.h"
+
+#include <ctype.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
-#include "base/buffer.h"
 #include "reconcile/context.h"
+#include "json/codec.h"
 
-static const char *const states[] = { STATE_VALID,           STATE_INVALID,      STATE_SOURCE_READY, STATE_DISKS_EXPORTED,
-				      STATE_IMAGE_SUBMITTED, STATE_IMAGE_FAILED, STATE_IMAGES_READY, STATE_VM_CREATED,
-				      STATE_RUNNING,         STATE_FAILED };
+static const char *const states[] = { "",
+				      STATE_VALID,
+				      STATE_INVALID,
+				      STATE_SOURCE_READY,
+				      STATE_DISKS_EXPORTED,
+				      STATE_IMAGE_SUBMITTED,
+				      STATE_IMAGE_FAILED,
+				      STATE_IMAGES_READY,
+				      STATE_VM_CREATED,
+				      STATE_RUNNING,
+				      STATE_FAILED };
 
 #define STATE_COUNT (sizeof states / sizeof *states)
 
-static void head(struct buffer *b, const char *name, const char *type, const char *help)
+static void count_states(const struct reconciler *r)
 {
-	buffer_addf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-char *reconciler_metrics(struct reconciler *r)
-{
-	AUTO_JSON json_t *imports = informer_list(r->imports, NULL);
-	size_t counts[STATE_COUNT] = { 0 }, fresh = 0, i;
+	AUTO_JSON json_t *imports = r->imports ? informer_list(r->imports, NULL) : NULL;
+	size_t counts[STATE_COUNT] = { 0 }, i;
 	const json_t *import;
-	struct buffer b;
 
 	json_array_foreach (imports, i, import) {
 		const char *state = json_path_string(import, "status.importStatus");
 
-		if (!state)
-			fresh++;
-		for (size_t k = 0; state && k < STATE_COUNT; k++)
-			counts[k] += !strcmp(states[k], state);
+		for (size_t k = 0; k < STATE_COUNT; k++)
+			counts[k] += !strcmp(states[k], state ? state : "");
 	}
-	buffer_init(&b, 1 << 20);
-	head(&b, "vm_import_imports", "gauge", "VirtualMachineImports by status.importStatus");
-	buffer_addf(&b, "vm_import_imports{state=\"\"} %zu\n", fresh);
 	for (size_t k = 0; k < STATE_COUNT; k++)
-		buffer_addf(&b, "vm_import_imports{state=\"%s\"} %zu\n", states[k], counts[k]);
-	head(&b, "vm_import_source_sessions", "gauge", "Open sessions with sources");
-	buffer_addf(&b, "vm_import_source_sessions %zu\n", sessions_count(r->sessions));
-	head(&b, "workqueue_depth", "gauge", "Keys that wait for a reconcile worker");
-	buffer_addf(&b, "workqueue_depth %zu\n", queue_length(r->queue));
-	head(&b, "vm_import_reconciles_total", "counter", "Runs of the reconcilers");
-	buffer_addf(&b, "vm_import_reconciles_total %" PRIu64 "\n", (uint64_t)r->reconciles);
-	head(&b, "vm_import_reconcile_errors_total", "counter", "Runs of the reconcilers that failed and are tried again");
-	buffer_addf(&b, "vm_import_reconcile_errors_total %" PRIu64 "\n", (uint64_t)r->reconcile_errors);
-	return buffer_steal(&b);
+		series_set(metric_with(r->numbers.imports, states[k], NULL), (double)counts[k]);
+}
+
+static void collect(void *arg)
+{
+	struct reconciler *r = arg;
+	struct reconcile_metrics *n = &r->numbers;
+	struct transfer_totals transfers;
+	struct statvfs fs;
+
+	count_states(r);
+	series_set(n->sessions, (double)sessions_count(r->sessions));
+	transfer_totals(r->transfers, &transfers);
+	series_set(n->transfers, transfers.active);
+	series_set(n->reserved, (double)transfers.reserved);
+	if (statvfs(r->scratch, &fs) == 0) {
+		series_set(n->used, (double)(fs.f_blocks - fs.f_bfree) * (double)fs.f_frsize);
+		series_set(n->available, (double)fs.f_bavail * (double)fs.f_frsize);
+	}
+}
+
+static void add_controller(struct controller_metrics *c, struct metrics *m, const char *name, unsigned workers)
+{
+	struct metric *total = metrics_add(m, METRIC_COUNTER, "controller_runtime_reconcile_total", "controller,result",
+					   "Runs of a reconciler by what came out");
+
+	c->success = metric_with(total, name, "success", NULL);
+	c->error = metric_with(total, name, "error", NULL);
+	c->again = metric_with(total, name, "requeue", NULL);
+	c->errors = metric_with(metrics_add(m, METRIC_COUNTER, "controller_runtime_reconcile_errors_total", "controller",
+					    "Runs of a reconciler that failed and are tried again"),
+				name, NULL);
+	c->seconds = metric_with(metrics_add(m, METRIC_HISTOGRAM, "controller_runtime_reconcile_time_seconds", "controller",
+					     "How long the runs of a reconciler took"),
+				 name, NULL);
+	c->active = metric_with(
+		metrics_add(m, METRIC_GAUGE, "controller_runtime_active_workers", "controller", "Workers that run a reconciler"), name,
+		NULL);
+	series_set(metric_with(metrics_add(m, METRIC_GAUGE, "controller_runtime_max_concurrent_reconciles", "controller",
+					   "Workers that may run a reconciler at a time"),
+			       name, NULL),
+		   workers);
+}
+
+static struct series *plain(struct metrics *m, const char *name, const char *help)
+{
+	return metric_with(metrics_add(m, METRIC_GAUGE, name, NULL, help), NULL);
+}
+
+int reconcile_metrics_begin(struct reconciler *r, const char *const *classes, unsigned workers)
+{
+	struct metrics *m = r->options.metrics;
+	struct reconcile_metrics *n = &r->numbers;
+	size_t count = 0;
+
+	while (classes[count])
+		count++;
+	n->controllers = calloc(count, sizeof *n->controllers);
+	if (!n->controllers)
+		return -1;
+	for (size_t i = 0; i < count; i++)
+		add_controller(&n->controllers[i], m, classes[i], i || workers < 2 ? (workers > 1 ? workers - 1 : workers) : workers);
+	n->imports = metrics_add(m, METRIC_GAUGE, "vm_import_imports", "state", "VirtualMachineImports by status.importStatus");
+	n->failures = metrics_add(m, METRIC_COUNTER, "vm_import_failures_total", "reason",
+				  "Imports that failed or were found invalid, by the reason in their conditions");
+	n->sessions = plain(m, "vm_import_source_sessions", "Open sessions with sources");
+	n->transfers = plain(m, "vm_import_transfers_active", "Imports whose disks are being fetched");
+	n->used = plain(m, "vm_import_scratch_bytes_used", "Bytes in use on the file system of the scratch directory");
+	n->reserved = plain(m, "vm_import_scratch_bytes_reserved", "Bytes that running transfers will still write to it");
+	n->available = plain(m, "vm_import_scratch_bytes_available", "Bytes that are free on it");
+	metrics_ask(m, collect, r);
+	return 0;
+}
+
+void reconcile_metrics_end(struct reconciler *r)
+{
+	metrics_ignore(r->options.metrics, r);
+	free(r->numbers.controllers);
+	r->numbers.controllers = NULL;
+}
+
+void reconcile_metrics_failure(struct reconciler *r, const char *reason)
+{
+	size_t len = 0;
+
+	while (isalnum((unsigned char)reason[len]))
+		len++;
+	series_add(metric_with(r->numbers.failures, len && !reason[len] ? reason : "Other", NULL), 1);
 }

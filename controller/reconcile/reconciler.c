@@ -8,9 +8,13 @@
 
 #define SESSION_IDLE_MS 5000
 #define REAP_KEY "reap"
+#define DRAIN_MS 2000 /* a step in hand may end in good order, before what it waits for is broken off */
 
 static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
 								       &api_kvm_sources };
+
+/* The queue's classes, by the first part of a key: imports first, for whom the last free worker is kept. */
+static const char *const classes[] = { "virtualmachineimports", "vmwaresources", "openstacksources", "ovasources", "kvmsources", NULL };
 
 /* A key is PLURAL/NAMESPACE/NAME. */
 static void add(struct reconciler *r, const char *plural, const char *ns, const char *name)
@@ -123,30 +127,55 @@ static int dispatch(struct reconciler *r, const char *key, struct error **err)
 	return reconcile_source(r, key, copy, ns, name, err);
 }
 
+static struct controller_metrics *numbers_of(struct reconciler *r, const char *key)
+{
+	size_t len = strcspn(key, "/");
+
+	for (size_t i = 0; classes[i]; i++)
+		if (!strncmp(classes[i], key, len) && !classes[i][len])
+			return &r->numbers.controllers[i];
+	return NULL;
+}
+
+/* Runs a key and says when it comes again. */
+static void run_key(struct reconciler *r, const char *key)
+{
+	struct controller_metrics none = { 0 }, *n = numbers_of(r, key);
+	AUTO_ERROR struct error *err = NULL;
+	uint64_t start = clock_monotonic_us();
+	char delay[16];
+	int result;
+
+	n = n ? n : &none;
+	series_add(n->active, 1);
+	result = dispatch(r, key, &err);
+	series_add(n->active, -1);
+	series_observe(n->seconds, (double)(clock_monotonic_us() - start) / 1e6);
+	if (result == 0) {
+		queue_forget(r->queue, key);
+		series_add(n->success, 1);
+	} else if (err && err->class == ERROR_CONFLICT) {
+		queue_add_limited(r->queue, key); /* the cache is behind: its next event may come sooner */
+		series_add(n->again, 1);
+	} else if (!cancel_requested(r->cancel)) {
+		series_add(n->error, 1);
+		series_add(n->errors, 1);
+		snprintf(delay, sizeof delay, "%u", queue_add_limited(r->queue, key));
+		log_write(LOG_WARNING, "will try again", "error", error_message(err), "class", err ? error_class_name(err->class) : "",
+			  "delay_ms", delay, NULL);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct reconciler *r = arg;
 	char *key;
 
 	while ((key = queue_get(r->queue))) {
-		AUTO_ERROR struct error *err = NULL;
 		const char *object = strchr(key, '/');
 
 		log_set_object(object ? object + 1 : NULL);
-		r->reconciles++;
-		if (dispatch(r, key, &err) == 0) {
-			queue_forget(r->queue, key);
-		} else if (err && err->class == ERROR_CONFLICT) {
-			queue_add_limited(r->queue, key); /* the cache is behind: its next event may come sooner */
-		} else if (!cancel_requested(r->cancel)) {
-			unsigned ms = queue_add_limited(r->queue, key);
-			char delay[16];
-
-			r->reconcile_errors++;
-			snprintf(delay, sizeof delay, "%u", ms);
-			log_write(LOG_WARNING, "will try again", "error", error_message(err), "class",
-				  err ? error_class_name(err->class) : "", "delay_ms", delay, NULL);
-		}
+		run_key(r, key);
 		log_set_object(NULL);
 		queue_done(r->queue, key);
 		free(key);
@@ -191,7 +220,14 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		r->options.reverify_s = 300;
 	r->scratch = strdup(options->scratch);
 	r->cancel = cancel_new(NULL);
-	r->queue = queue_new(500, 60000);
+	struct queue_options queue = {
+		.backoff_base_ms = 500,
+		.backoff_cap_ms = 60000,
+		.classes = classes,
+		.workers = workers,
+		.metrics = options->metrics,
+	};
+	r->queue = queue_new(&queue);
 	r->attempts = attempts_new();
 	r->sessions = r->cancel ? sessions_new(options->store, &options->sources, r->cancel) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
@@ -202,9 +238,14 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		.notify_ms = r->options.progress_ms,
 		.notify = on_transfer,
 		.arg = r,
+		.metrics = options->metrics,
 	};
 	r->transfers = transfer_engine_new(&transfers, err);
-	if (!r->transfers || watch(r, err) < 0)
+	if (!r->transfers)
+		goto fail;
+	if (reconcile_metrics_begin(r, classes, workers) < 0)
+		goto memory;
+	if (watch(r, err) < 0)
 		goto fail;
 	queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS);
 	for (; r->thread_count < workers; r->thread_count++) {
@@ -227,12 +268,13 @@ void reconciler_stop(struct reconciler *r)
 {
 	if (!r)
 		return;
+	if (r->queue)
+		queue_drain(r->queue, DRAIN_MS);
 	if (r->cancel)
 		cancel_request(r->cancel);
-	if (r->queue)
-		queue_stop(r->queue);
 	for (size_t i = 0; i < r->thread_count; i++)
 		pthread_join(r->threads[i], NULL);
+	reconcile_metrics_end(r);
 	transfer_engine_free(r->transfers);
 	/* The handlers use imports: the other caches end first. */
 	informer_free(r->machines);

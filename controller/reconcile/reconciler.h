@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/cancel.h"
+#include "base/metrics.h"
 #include "source/source.h"
 #include "store/event.h"
 #include "store/store.h"
@@ -27,16 +28,14 @@ struct reconciler_options {
 	unsigned max_streams; /* disks that stream at once; 0: 16 */
 	unsigned progress_ms; /* how often a running import's status is written; 0: 3,000 */
 	struct source_options sources;
-	unsigned reverify_s; /* how often a ready source is verified again; 0: 300 */
+	struct metrics *metrics; /* NULL: none */
+	unsigned reverify_s;     /* how often a ready source is verified again; 0: 300 */
 };
 
 struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err);
 bool reconciler_synced(const struct reconciler *r); /* all caches have their first list */
 /* Stops the workers, cancels transfers (leases are aborted), logs out of all sources. Accepts NULL. */
 void reconciler_stop(struct reconciler *r);
-
-/* The text of /metrics; owned by the caller. */
-char *reconciler_metrics(struct reconciler *r);
 
 /* states of status.importStatus */
 #define STATE_VALID "virtualMachineImportValid"

@@ -181,6 +181,8 @@ static void tell(struct step *s)
 	if (moved || (s->failed && strcmp(old_message, message))) {
 		event_record(s->r->options.events, s->object, s->failed ? "Warning" : "Normal", *s->reason ? s->reason : "Importing",
 			     message);
+		if (moved && (is(after, STATE_FAILED) || is(after, STATE_INVALID)))
+			reconcile_metrics_failure(s->r, s->reason);
 		log_write(s->failed ? LOG_WARNING : LOG_INFO, message, "state", after ? after : "", "reason", s->reason, NULL);
 	}
 }

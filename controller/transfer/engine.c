@@ -12,6 +12,8 @@ struct transfer_engine {
 	struct disk_workers *workers;
 	pthread_mutex_t lock; /* guards list; not held while a job is joined */
 	struct job *list;
+	struct metric *received;
+	struct series *written;
 };
 
 struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err)
@@ -26,6 +28,11 @@ struct transfer_engine *transfer_engine_new(const struct transfer_options *optio
 	if (!e->options.notify_ms)
 		e->options.notify_ms = 3000;
 	pthread_mutex_init(&e->lock, NULL);
+	e->received = metrics_add(options->metrics, METRIC_COUNTER, "vm_import_source_bytes_total", "kind",
+				  "Bytes that sources sent, by the kind of source");
+	e->written = metric_with(metrics_add(options->metrics, METRIC_COUNTER, "vm_import_disk_bytes_written_total", NULL,
+					     "Bytes of disks that were fetched whole and are no holes"),
+				 NULL);
 	e->cancel = cancel_new(NULL);
 	e->streams = slots_new(options->max_streams ? options->max_streams : 16);
 	e->jobs = slots_new(options->max_jobs ? options->max_jobs : 8);
@@ -187,6 +194,8 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 			job->notify_ms = e->options.notify_ms;
 			job->notify = e->options.notify;
 			job->notify_arg = e->options.arg;
+			job->received = metric_with(e->received, options->source->ops->kind, NULL);
+			job->written = e->written;
 			int failed = check_space(job->directory, job_missing_bytes(job), promised(e), err);
 			if (!failed && (failed = pthread_create(&job->thread, NULL, job_run, job)))
 				failed = error_set_errno(err, failed, "cannot start the transfer");
@@ -239,6 +248,14 @@ void transfer_status_clear(struct transfer_status *status)
 	free(status->disks);
 	error_free(status->error);
 	*status = (struct transfer_status){ 0 };
+}
+
+void transfer_totals(struct transfer_engine *e, struct transfer_totals *out)
+{
+	LOCK_GUARD(&e->lock);
+	*out = (struct transfer_totals){ .reserved = promised(e) };
+	for (const struct job *job = e->list; job; job = job->next)
+		out->active += !job->ended;
 }
 
 void transfer_end(struct transfer_engine *e, const char *key)

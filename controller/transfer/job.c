@@ -87,9 +87,17 @@ uint64_t job_missing_bytes(const struct job *job)
 	return passed < job->need ? job->need - passed : 0;
 }
 
+struct feed {
+	struct disk_pipeline *pipeline;
+	struct series *received;
+};
+
 static int push(void *arg, const void *data, size_t len, struct error **err)
 {
-	return disk_pipeline_push(arg, data, len, err);
+	const struct feed *feed = arg;
+
+	series_add(feed->received, (double)len);
+	return disk_pipeline_push(feed->pipeline, data, len, err);
 }
 
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
@@ -153,13 +161,15 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, b
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = disk_pipeline_new(&options, err);
 	if (!pipeline)
 		return -1;
+	struct feed feed = { pipeline, job->received };
 	if (export->disks[i].by_place ? read_disk(job, export, i, pipeline, again, err) < 0
-				      : job->source->ops->export_stream(export, i, push, pipeline, job->cancel, err) < 0)
+				      : job->source->ops->export_stream(export, i, push, &feed, job->cancel, err) < 0)
 		return -1;
 	if (disk_pipeline_finish(pipeline, &result, err) < 0)
 		return -1;
 	if (journal_record(job->directory, i, disk, &result, err) < 0)
 		return -1;
+	series_add(job->written, (double)result.data_bytes);
 	job->disks[i].result = result;
 	job->disks[i].transferred = disk->capacity;
 	job->disks[i].done = true;

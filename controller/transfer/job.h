@@ -42,6 +42,7 @@ struct job {
 	unsigned notify_ms;
 	void (*notify)(void *arg, const char *key);
 	void *notify_arg;
+	struct series *received, *written; /* bytes: of the source's streams; of disks that are done */
 };
 
 /* A job for the options, disks that the journal records marked as done. NULL when memory is out (release is not called). */

@@ -7,6 +7,7 @@
 
 #include "api/vm_model.h"
 #include "base/cancel.h"
+#include "base/metrics.h"
 #include "disk/pipeline.h"
 #include "source/source.h"
 
@@ -35,6 +36,7 @@ struct transfer_options {
 	/* Called when a job has ended and every notify_ms while it runs, on a thread of the engine; must not call into the engine. */
 	void (*notify)(void *arg, const char *key);
 	void *arg;
+	struct metrics *metrics; /* vm_import_source_bytes_total, vm_import_disk_bytes_written_total; NULL: none */
 };
 
 struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err);
@@ -60,6 +62,12 @@ void transfer_status(struct transfer_engine *engine, const char *key, struct tra
 void transfer_status_clear(struct transfer_status *status);
 /* Cancels the job if it runs, waits until it has let go of its source and files, and forgets it. */
 void transfer_end(struct transfer_engine *engine, const char *key);
+
+struct transfer_totals {
+	unsigned active;   /* jobs that have not ended */
+	uint64_t reserved; /* bytes that they will still write */
+};
+void transfer_totals(struct transfer_engine *engine, struct transfer_totals *out);
 
 /* The bytes that the model's disks need on a file system: what the source says they hold, their capacity where it does not. */
 uint64_t transfer_space_needed(const struct vm_model *model);
