@@ -22,6 +22,7 @@ void vm_model_free(struct vm_model *model)
 	free(model->description);
 	free(model->guest_os);
 	free(model->notes);
+	free(model->host);
 	free(model);
 }
 

@@ -38,6 +38,7 @@ struct vm_model {
 	bool efi, secure_boot, tpm;
 	char *guest_os; /* the source's id, e.g. debian12_64Guest */
 	char *notes; /* for people, told when preflight passed: what was decided for them, or will not come along; NULL: nothing. Not kept. */
+	char *host; /* where its disks come from as far as is known before an export (vSphere: "host-12"); NULL: not known. Not kept. */
 	enum vm_power power;
 	bool guest_tools; /* a guest shutdown can be asked for */
 	struct vm_disk *disks;

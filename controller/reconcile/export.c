@@ -133,8 +133,8 @@ static void show_transfer(struct step *s, const struct transfer_status *t)
 	if (total)
 		step_progress(s, (int64_t)(passed * TRANSFER_PERCENT / total));
 	if (t->state == TRANSFER_RUNNING)
-		step_say(s, "Fetching the disks: %.1f of %.1f GiB passed, %zu of %zu disks done", (double)passed / (1024 * 1024),
-			 (double)total / (1024 * 1024), done, t->disk_count);
+		step_say(s, "Fetching the disks: %.1f of %.1f GiB passed, %zu of %zu disks done%s%s", (double)passed / (1024 * 1024),
+			 (double)total / (1024 * 1024), done, t->disk_count, t->note ? "; " : "", t->note ? t->note : "");
 }
 
 /* What a job of the engine holds until it ends. */
@@ -184,8 +184,8 @@ static int start_transfer(struct step *s, struct session *session, struct vm_mod
 	return transfer_start(s->r->transfers, &options, err);
 }
 
-/* All disks are here. */
-static int exported(struct step *s, struct error **err)
+/* All disks are here; note: how they came, when that is worth a word. */
+static int exported(struct step *s, const char *note, struct error **err)
 {
 	AUTO_FREE char *directory = step_directory(s);
 	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
@@ -204,9 +204,10 @@ static int exported(struct step *s, struct error **err)
 		free(disk->digest);
 		disk->digest = strdup(result.digest);
 	}
-	set(s, "VMExported", "True", "Exported", "all disks were fetched");
+	set(s, "VMExported", "True", "Exported", note ? note : "all disks were fetched");
 	step_progress(s, TRANSFER_PERCENT);
-	step_go(s, STATE_DISKS_EXPORTED, "DisksExported", "All %zu disks were fetched", model->disk_count);
+	step_go(s, STATE_DISKS_EXPORTED, "DisksExported", "All %zu disks were fetched%s%s", model->disk_count, note ? "; " : "",
+		note ? note : "");
 	attempts_reset(s->r->attempts, s->key);
 	return 0;
 }
@@ -239,7 +240,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 
 	/* Fetched by a process that is no more: the source is not needed. */
 	if (model && journal_complete(directory, model))
-		return exported(s, err);
+		return exported(s, NULL, err);
 	vm_model_free(move_ptr(model));
 	if (step_session(s, &session, err) < 0) {
 		*waits = true;
@@ -281,7 +282,7 @@ int step_source_ready(struct step *s, struct error **err)
 		break;
 	case TRANSFER_DONE:
 		show_transfer(s, &t);
-		result = exported(s, err);
+		result = exported(s, t.note, err);
 		if (result == 0)
 			transfer_end(s->r->transfers, s->key);
 		break;

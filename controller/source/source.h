@@ -32,13 +32,17 @@ struct source_disk {
 	uint64_t capacity;    /* bytes of the guest's disk */
 	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
 	bool by_place;        /* any part of it can be read: export_open is used, export_stream is not */
+	const char *host;     /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
+	bool resumable;       /* export_resume sends it from any byte on; its format is "raw" */
 };
 
-/* A running export: the source holds what it needs (a lease) until export_end. */
+/* A running export: the source holds what it needs (a lease) until export_end. Between two streams of a disk its source may find another
+ * way to it: then the disk's entry is another one when export_stream or export_resume has returned (-1) to its thread. */
 struct source_export {
 	const struct source_ops *ops;
 	const struct source_disk *disks; /* in the model's order; owned by the export */
 	size_t disk_count;
+	const char *endpoint; /* the service behind all hosts, "name:port", for the limit of its streams; NULL: none */
 };
 
 /* Takes bytes of a disk stream in order. Returns 0, or -1 with an error that ends the stream. */
@@ -87,6 +91,15 @@ struct source_ops {
 	 * above all paths and URLs that lead elsewhere. The input is read by one thread (disk/input.h has the contract of its read_at), several
 	 * may be open at once; it is closed before export_end. cancel lives as long. */
 	struct disk_input *(*export_open)(struct source_export *, size_t i, const char *name, struct cancel *, struct error **err);
+	/* The same from this byte of a disk that is resumable on. NULL: no disk ever is. */
+	int (*export_resume)(struct source_export *, size_t i, uint64_t offset, source_sink sink, void *sink_arg, struct cancel *,
+			     struct error **err);
+	/* What a person should know about the way that the disks come, a part of a sentence; owned by the caller, NULL: nothing. May be
+	 * NULL. Thread-safe. */
+	char *(*export_note)(struct source_export *);
+	/* The content of the firmware's memory (EFI variables), where the source offers it: an owned buffer, *len bytes; *data NULL when
+	 * there is none. May be NULL. */
+	int (*export_nvram)(struct source_export *, unsigned char **data, size_t *len, struct cancel *, struct error **err);
 	void (*export_progress)(struct source_export *, unsigned percent); /* tells the source; returns at once */
 	/* Ends it: completed when ok, else aborted. Frees the export in any case. Not cancellable, but bounded in time. */
 	int (*export_end)(struct source_export *, bool ok, struct error **err);

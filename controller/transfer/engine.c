@@ -8,7 +8,7 @@
 struct transfer_engine {
 	struct transfer_options options;
 	struct cancel *cancel;
-	struct slots *streams, *jobs;
+	struct budgets *streams, *exports;
 	struct disk_workers *workers;
 	pthread_mutex_t lock; /* guards list; not held while a job is joined */
 	struct job *list;
@@ -34,9 +34,14 @@ struct transfer_engine *transfer_engine_new(const struct transfer_options *optio
 					     "Bytes of disks that were fetched whole and are no holes"),
 				 NULL);
 	e->cancel = cancel_new(NULL);
-	e->streams = slots_new(options->max_streams ? options->max_streams : 16);
-	e->jobs = slots_new(options->max_jobs ? options->max_jobs : 8);
-	if (!e->cancel || !e->streams || !e->jobs) {
+	unsigned per_host = options->max_host_streams ? options->max_host_streams : TRANSFER_HOST_STREAMS;
+	e->streams = budgets_new(&(struct budget_limits){ .per_host = per_host,
+							  .per_endpoint = options->max_endpoint_streams ? options->max_endpoint_streams
+													: TRANSFER_ENDPOINT_STREAMS,
+							  .total = options->max_streams ? options->max_streams : 16 });
+	/* One more than can stream: what begins next has its lease by then. */
+	e->exports = budgets_new(&(struct budget_limits){ .per_host = per_host + 1, .unnamed = options->max_jobs ? options->max_jobs : 8 });
+	if (!e->cancel || !e->streams || !e->exports) {
 		error_set_errno(err, ENOMEM, "cannot start the transfer engine");
 		transfer_engine_free(e);
 		return NULL;
@@ -82,8 +87,8 @@ void transfer_engine_free(struct transfer_engine *e)
 	while ((job = take(e, NULL)))
 		end(job);
 	disk_workers_free(e->workers);
-	slots_free(e->streams);
-	slots_free(e->jobs);
+	budgets_free(e->streams);
+	budgets_free(e->exports);
 	cancel_free(e->cancel);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
@@ -189,7 +194,8 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 		known = find(e, options->key) != NULL;
 		if (!known && (job = job_new(options, e->cancel, err))) {
 			job->streams = e->streams;
-			job->jobs = e->jobs;
+			job->exports = e->exports;
+			job->slow_ms = e->options.slow_ms ? e->options.slow_ms : 15000;
 			job->workers = e->workers;
 			job->notify_ms = e->options.notify_ms;
 			job->notify = e->options.notify;
@@ -216,7 +222,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 void transfer_status(struct transfer_engine *e, const char *key, struct transfer_status *out)
 {
 	LOCK_GUARD(&e->lock);
-	const struct job *job = find(e, key);
+	struct job *job = find(e, key);
 
 	*out = (struct transfer_status){ .state = TRANSFER_NONE };
 	if (!job)
@@ -225,6 +231,7 @@ void transfer_status(struct transfer_engine *e, const char *key, struct transfer
 	out->state = !job->ended ? TRANSFER_RUNNING : job->error ? TRANSFER_FAILED : TRANSFER_DONE;
 	if (out->state == TRANSFER_FAILED)
 		error_set_code(&out->error, job->error->class, job->error->reason, job->error->code, "%s", job->error->message);
+	out->note = job_note(job);
 	out->disks = calloc(job->disk_count + 1, sizeof *out->disks);
 	if (!out->disks)
 		return;
@@ -246,6 +253,7 @@ void transfer_status(struct transfer_engine *e, const char *key, struct transfer
 void transfer_status_clear(struct transfer_status *status)
 {
 	free(status->disks);
+	free(status->note);
 	error_free(status->error);
 	*status = (struct transfer_status){ 0 };
 }
@@ -264,4 +272,10 @@ void transfer_end(struct transfer_engine *e, const char *key)
 
 	if (job)
 		end(job);
+}
+
+void transfer_hosts(struct transfer_engine *e,
+		    void (*each)(void *arg, const char *host, unsigned running, unsigned waiting, unsigned allowed), void *arg)
+{
+	budgets_each(e->streams, each, arg);
 }

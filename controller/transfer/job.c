@@ -1,6 +1,7 @@
 #include "transfer/job.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,8 +10,11 @@
 #include "disk/image.h"
 #include "transfer/journal.h"
 
-/* How often a disk is fetched again within one export, after errors that may pass. */
-#define DISK_TRIES 4
+/* How often a disk is fetched within one export, after errors that may pass, without getting any further. */
+#define DISK_TRIES 6
+#define FURTHER (1u << 20) /* bytes of the disk that count as getting further */
+#define REFUSED_MS 600000  /* how long a host may say that it is busy */
+#define NVRAM_NAME "nvram"
 
 struct disk_thread {
 	struct job *job;
@@ -31,6 +35,7 @@ struct job *job_new(const struct transfer_job_options *o, struct cancel *parent,
 	if (!job)
 		goto fail;
 	*job = (struct job){ .source = o->source, .model = o->model, .ledger = o->ledger, .ledger_arg = o->ledger_arg };
+	pthread_mutex_init(&job->lock, NULL);
 	job->key = strdup(o->key);
 	job->directory = strdup(o->directory);
 	job->disks = calloc(o->model->disk_count + 1, sizeof *job->disks);
@@ -69,6 +74,7 @@ void job_free(struct job *job)
 		job->release(job->release_arg);
 	cancel_free(job->cancel);
 	error_free(job->error);
+	free(job->note);
 	free(job->disks);
 	free(job->directory);
 	free(job->key);
@@ -87,17 +93,48 @@ uint64_t job_missing_bytes(const struct job *job)
 	return passed < job->need ? job->need - passed : 0;
 }
 
+char *job_note(struct job *job)
+{
+	LOCK_GUARD(&job->lock);
+	return job->note ? strdup(job->note) : NULL;
+}
+
+/* Takes over what the export has to tell. */
+static void keep_note(struct job *job, struct source_export *export)
+{
+	char *note = job->source->ops->export_note ? job->source->ops->export_note(export) : NULL;
+
+	LOCK_GUARD(&job->lock);
+	free(job->note);
+	job->note = note;
+}
+
+/* Where the bytes of a stream go, and how long they let us wait. */
 struct feed {
 	struct disk_pipeline *pipeline;
 	struct series *received;
+	struct budget_grant *grant;
+	uint64_t waiting; /* since when the source's next bytes are awaited, monotonic milliseconds */
+	unsigned slow_ms;
+	bool refused; /* by the pipeline: the source is not to blame */
 };
 
 static int push(void *arg, const void *data, size_t len, struct error **err)
 {
-	const struct feed *feed = arg;
+	struct feed *f = arg;
 
-	series_add(feed->received, (double)len);
-	return disk_pipeline_push(feed->pipeline, data, len, err);
+	if (clock_monotonic_ms() - f->waiting >= f->slow_ms)
+		budgets_note(f->grant, BUDGET_SLOW);
+	series_add(f->received, (double)len);
+	f->refused = disk_pipeline_push(f->pipeline, data, len, err) < 0;
+	f->waiting = clock_monotonic_ms();
+	return f->refused ? -1 : 0;
+}
+
+/* Whether a host's answer says that it has enough to do. */
+static bool is_refusal(const struct error *e)
+{
+	return e->class == ERROR_TRANSIENT && !strcmp(e->reason, "HTTPStatus") && (e->code == 503 || e->code == 429);
 }
 
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
@@ -118,8 +155,8 @@ static struct disk_input *open_file(void *arg, const char *name, struct error **
 	return f->job->source->ops->export_open(f->export, f->index, name, f->job->cancel, err);
 }
 
-/* Reads a disk whose parts can be read in any order; from where an earlier try of the same export got to. */
-static int read_disk(struct job *job, struct source_export *export, size_t i, struct disk_pipeline *pipeline, bool again,
+/* Reads a disk whose parts can be read in any order. */
+static int read_disk(struct job *job, struct source_export *export, size_t i, struct disk_pipeline *pipeline, uint64_t from,
 		     struct error **err)
 {
 	struct disk_files files = { .job = job, .export = export, .index = i };
@@ -127,13 +164,39 @@ static int read_disk(struct job *job, struct source_export *export, size_t i, st
 	struct disk_input *in = open_file(&files, NULL, err);
 	CLEANUP(image_close_p) struct disk_image *image = in ? disk_image_open(in, &set, export->disks[i].format, err) : NULL;
 
-	return image ? disk_pipeline_pull(pipeline, image, again ? disk_pipeline_resume(pipeline) : 0, err) : -1;
+	return image ? disk_pipeline_pull(pipeline, image, from, err) : -1;
 }
 
-/* One try at a disk: stream or read, decode, write, record. again: the export is the one of an earlier try. */
-static int fetch_disk(struct job *job, struct source_export *export, size_t i, bool again, struct error **err)
+/* All of the disk, or from where an earlier try left it where that can be had. */
+static int receive(struct job *job, struct source_export *export, size_t i, struct feed *feed, struct error **err)
+{
+	const struct source_ops *ops = job->source->ops;
+	const struct source_disk *disk = &export->disks[i];
+	AUTO_ERROR struct error *failed = NULL;
+	uint64_t from = 0;
+	int result;
+
+	if (disk->by_place || (disk->resumable && ops->export_resume))
+		job->disks[i].transferred = from = disk_pipeline_resume(feed->pipeline);
+	feed->waiting = clock_monotonic_ms();
+	if (disk->by_place)
+		result = read_disk(job, export, i, feed->pipeline, from, &failed);
+	else if (!from)
+		result = ops->export_stream(export, i, push, feed, job->cancel, &failed);
+	else
+		result = from < disk->capacity ? ops->export_resume(export, i, from, push, feed, job->cancel, &failed) : 0;
+	if (result == 0)
+		return 0;
+	if (failed && failed->class == ERROR_TRANSIENT && !feed->refused)
+		budgets_note(feed->grant, is_refusal(failed) ? BUDGET_REFUSED : BUDGET_FAILED);
+	return error_move(err, move_ptr(failed));
+}
+
+/* One try at a disk: stream or read, decode, write, record. */
+static int fetch_disk(struct job *job, struct source_export *export, size_t i, struct budget_grant *grant, struct error **err)
 {
 	const struct vm_disk *disk = &job->model->disks[i];
+	struct feed feed = { .received = job->received, .grant = grant, .slow_ms = job->slow_ms };
 	char name[JOURNAL_DISK_NAME_SIZE];
 	AUTO_FREE char *path = NULL, *blocks = journal_blocks_path(job->directory, i), *identity = NULL;
 	struct disk_result result;
@@ -146,6 +209,10 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, b
 	if (!path || !blocks || !identity)
 		return error_set_errno(err, ENOMEM, "cannot write the disk");
 	job->disks[i].transferred = 0;
+	/* What can go on in the middle must find only what is right there. */
+	if ((export->disks[i].by_place || export->disks[i].resumable) && journal_doubted(job->directory, i) &&
+	    journal_forget(job->directory, i, err) < 0)
+		return -1;
 	struct disk_pipeline_options options = {
 		.format = export->disks[i].format,
 		.path = path,
@@ -159,13 +226,8 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, b
 	if (export->disks[i].by_place)
 		options.format = NULL; /* the image's, not a stream's */
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = disk_pipeline_new(&options, err);
-	if (!pipeline)
-		return -1;
-	struct feed feed = { pipeline, job->received };
-	if (export->disks[i].by_place ? read_disk(job, export, i, pipeline, again, err) < 0
-				      : job->source->ops->export_stream(export, i, push, &feed, job->cancel, err) < 0)
-		return -1;
-	if (disk_pipeline_finish(pipeline, &result, err) < 0)
+	feed.pipeline = pipeline;
+	if (!pipeline || receive(job, export, i, &feed, err) < 0 || disk_pipeline_finish(pipeline, &result, err) < 0)
 		return -1;
 	if (journal_record(job->directory, i, disk, &result, err) < 0)
 		return -1;
@@ -176,25 +238,61 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, b
 	return 0;
 }
 
+/* One try within the limits. */
+static int try_disk(struct job *job, struct source_export *export, size_t i, struct error **err)
+{
+	struct budget_grant *grant = NULL;
+	int result = budgets_take(job->streams, export->endpoint, export->disks[i].host, job, job->cancel, &grant, err);
+
+	if (result == 0)
+		result = fetch_disk(job, export, i, grant, err);
+	budgets_give(grant);
+	return result;
+}
+
+/* How the tries at a disk went. */
+struct tries {
+	unsigned in_vain; /* in a row that got no further than one before */
+	uint64_t furthest;
+	uint64_t refused_since; /* monotonic milliseconds; 0: the last one was not refused */
+	struct backoff backoff;
+};
+
+/* Whether a disk that failed is to be tried again. */
+static bool once_more(struct tries *t, const struct error *e, uint64_t reached)
+{
+	uint64_t now = clock_monotonic_ms();
+
+	if (e->class != ERROR_TRANSIENT || e->code == ENOSPC)
+		return false;
+	if (is_refusal(e)) { /* it answers, so it works: waiting is what it asks for */
+		t->refused_since = t->refused_since ? t->refused_since : now;
+		return now - t->refused_since < REFUSED_MS;
+	}
+	t->refused_since = 0;
+	if (reached >= t->furthest + FURTHER) {
+		t->furthest = reached;
+		t->in_vain = 0;
+		backoff_reset(&t->backoff);
+	}
+	return ++t->in_vain < DISK_TRIES;
+}
+
 static void *disk_main(void *arg)
 {
 	struct disk_thread *t = arg;
 	struct job *job = t->job;
-	struct backoff backoff = { .base_ms = 500, .cap_ms = 10000 };
+	struct tries tries = { .backoff = { .base_ms = 500, .cap_ms = 10000 } };
 	const char *label = job->model->disks[t->index].label;
 
-	for (unsigned attempt = 1;; attempt++) {
+	for (;;) {
 		AUTO_ERROR struct error *err = NULL;
-		int result = slots_take(job->streams, job->cancel, &err);
 
-		if (result == 0) {
-			result = fetch_disk(job, t->export, t->index, attempt > 1, &err);
-			slots_give(job->streams);
-		}
-		if (result == 0)
+		if (try_disk(job, t->export, t->index, &err) == 0)
 			break;
-		if (err && err->class == ERROR_TRANSIENT && attempt < DISK_TRIES && err->code != ENOSPC &&
-		    !cancel_wait(job->cancel, backoff_next(&backoff)))
+		keep_note(job, t->export); /* it may have found another way */
+		if (err && once_more(&tries, err, job->disks[t->index].transferred) &&
+		    !cancel_wait(job->cancel, backoff_next(&tries.backoff)))
 			continue;
 		error_wrap(&err, "disk %zu (%s)", t->index, label ? label : "no label");
 		t->error = move_ptr(err);
@@ -294,6 +392,30 @@ static int make_directory(const char *directory, struct error **err)
 	return 0;
 }
 
+/* The firmware's memory beside the disks. No machine needs it to start elsewhere, so that without it all goes on. */
+static void fetch_nvram(struct job *job, struct source_export *export)
+{
+	const struct source_ops *ops = job->source->ops;
+	AUTO_FREE unsigned char *data = NULL;
+	AUTO_FREE char *path = NULL;
+	size_t len = 0, done = 0;
+
+	if (!ops->export_nvram || ops->export_nvram(export, &data, &len, job->cancel, NULL) < 0 || !data)
+		return;
+	if (asprintf(&path, "%s/" NVRAM_NAME, job->directory) < 0)
+		path = NULL;
+	AUTO_FD int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	while (fd >= 0 && done < len) {
+		ssize_t n = write(fd, data + done, len - done);
+
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	if (fd >= 0 && done < len)
+		unlink(path);
+}
+
 static int export_disks(struct job *job, struct error **err)
 {
 	const struct source_ops *ops = job->source->ops;
@@ -304,11 +426,14 @@ static int export_disks(struct job *job, struct error **err)
 	export = ops->export_begin(job->source, job->model, job->ledger, job->ledger_arg, job->cancel, err);
 	if (!export)
 		return -1;
+	keep_note(job, export);
 	if (export->disk_count != job->model->disk_count)
 		result = error_set(err, ERROR_PERMANENT, "DisksMissing", "the source offers %zu disks of %s, expected %zu",
 				   export->disk_count, job->model->name, job->model->disk_count);
 	else
 		result = stream_disks(job, export, err);
+	if (result == 0)
+		fetch_nvram(job, export);
 	/* When all disks are here, an export that does not end well takes nothing away from them. */
 	ops->export_end(export, result == 0, &end_error);
 	return result;
@@ -324,10 +449,11 @@ static int run(struct job *job, struct error **err)
 		all = all && job->disks[i].done;
 	if (all)
 		return 0;
-	if (slots_take(job->jobs, job->cancel, err) < 0)
+	struct budget_grant *grant = NULL;
+	if (budgets_take(job->exports, NULL, job->model->host, job, job->cancel, &grant, err) < 0)
 		return -1;
 	int result = export_disks(job, err);
-	slots_give(job->jobs);
+	budgets_give(grant);
 	return result;
 }
 

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "transfer/slots.h"
+#include "transfer/budget.h"
 #include "transfer/transfer.h"
 
 /* One disk of a job. counter and done are written by the disk's thread and read by others; result once done is set. */
@@ -32,14 +32,16 @@ struct job {
 	uint64_t need; /* bytes reserved on the file system */
 	uint64_t kept; /* of these, what an earlier try left there */
 	atomic_bool ended;
-	struct error *error; /* why it failed; read once ended is set */
+	struct error *error;  /* why it failed; read once ended is set */
+	pthread_mutex_t lock; /* guards note */
+	char *note;           /* how the disks come, when that is worth a word */
 	pthread_t thread;
 	struct job *next; /* guarded by the engine's lock */
 
 	/* What the engine shares with its jobs. */
-	struct slots *streams, *jobs;
+	struct budgets *streams, *exports;
 	struct disk_workers *workers;
-	unsigned notify_ms;
+	unsigned notify_ms, slow_ms;
 	void (*notify)(void *arg, const char *key);
 	void *notify_arg;
 	struct series *received, *written; /* bytes: of the source's streams; of disks that are done */
@@ -50,4 +52,5 @@ struct job *job_new(const struct transfer_job_options *options, struct cancel *p
 /* The job's thread. */
 void *job_run(void *job);
 void job_free(struct job *job);                    /* the thread has ended or never ran */
+char *job_note(struct job *job);                   /* owned by the caller; NULL: none */
 uint64_t job_missing_bytes(const struct job *job); /* of need, what is not yet written */

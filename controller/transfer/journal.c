@@ -34,6 +34,14 @@ char *journal_blocks_path(const char *directory, size_t i)
 	return asprintf(&path, "%s/.%s.blocks", directory, name) < 0 ? NULL : path;
 }
 
+static char *doubt_path(const char *directory, size_t i)
+{
+	char name[JOURNAL_DISK_NAME_SIZE], *path = NULL;
+
+	journal_disk_name(i, name);
+	return asprintf(&path, "%s/.%s.doubt", directory, name) < 0 ? NULL : path;
+}
+
 static char *disk_path(const char *directory, size_t i)
 {
 	char name[JOURNAL_DISK_NAME_SIZE], *path = NULL;
@@ -83,11 +91,11 @@ static int write_json(const char *directory, const char *path, const json_t *jso
 
 int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err)
 {
-	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i);
+	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i), *doubt = doubt_path(directory, i);
 	AUTO_JSON json_t *json = NULL;
 	struct stat st;
 
-	if (!path || !file)
+	if (!path || !file || !doubt)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
 	if (lstat(file, &st) < 0)
 		return error_set_errno(err, errno, "cannot record the disk %s", file);
@@ -96,7 +104,31 @@ int journal_record(const char *directory, size_t i, const struct vm_disk *disk, 
 			 "modified", (json_int_t)modified_ns(&st));
 	if (!json)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
-	return write_json(directory, path, json, err);
+	if (write_json(directory, path, json, err) < 0)
+		return -1;
+	unlink(doubt);
+	return 0;
+}
+
+bool journal_doubted(const char *directory, size_t i)
+{
+	AUTO_FREE char *path = doubt_path(directory, i);
+
+	return !path || access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+int journal_forget(const char *directory, size_t i, struct error **err)
+{
+	AUTO_FREE char *blocks = journal_blocks_path(directory, i), *doubt = doubt_path(directory, i);
+
+	if (!blocks || !doubt)
+		return error_set_errno(err, ENOMEM, "cannot forget what was fetched");
+	if (unlink(blocks) < 0 && errno != ENOENT)
+		return error_set_errno(err, errno, "cannot remove %s", blocks);
+	if (sync_directory(directory, err) < 0)
+		return -1;
+	unlink(doubt);
+	return 0;
 }
 
 /* Of a disk that was touched since it was recorded. Another one's block journal is as wrong as its record. */
@@ -205,15 +237,35 @@ static bool ends_with(const char *text, const char *end)
 	return len >= n && !strcmp(text + len - n, end);
 }
 
+/* Marks the disk of a block journal ".disk-0.raw.blocks". Without the mark the journal must not stay. */
+static void mark_doubted(int directory, const char *blocks)
+{
+	size_t len = strlen(blocks) - strlen(".blocks");
+	AUTO_FREE char *mark = NULL;
+
+	if (asprintf(&mark, "%.*s.doubt", (int)len, blocks) < 0)
+		mark = NULL;
+	AUTO_FD int fd = mark ? openat(directory, mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (fd < 0)
+		unlinkat(directory, blocks, 0);
+}
+
 void journal_doubt(const char *directory)
 {
 	CLEANUP(close_directory_p) DIR *d = opendir(directory);
 	struct dirent *entry;
 
-	while (d && (entry = readdir(d)))
-		if (entry->d_name[0] == '.' && (ends_with(entry->d_name, ".journal") || !strcmp(entry->d_name, MODEL_NAME)))
-			unlinkat(dirfd(d), entry->d_name, 0);
-	rmdir(directory); /* when nothing is in it */
+	while (d && (entry = readdir(d))) {
+		const char *name = entry->d_name;
+
+		if (*name == '.' && ends_with(name, ".blocks"))
+			mark_doubted(dirfd(d), name);
+		if (*name == '.' && (ends_with(name, ".journal") || !strcmp(name, MODEL_NAME)))
+			unlinkat(dirfd(d), name, 0);
+	}
+	if (d)
+		fsync(dirfd(d)); /* what is doubted is not trusted after a power cut either */
+	rmdir(directory);        /* when nothing is in it */
 }
 
 uint64_t journal_kept_bytes(const char *directory, const struct vm_model *model)

@@ -7,7 +7,8 @@
  * another one is believed only when its digest is still the same.
  *
  * A failed import keeps its disks for the retry, but the machine may have run in between. So what was finished is doubted
- * (journal_doubt): the disks are fetched again, and only blocks that differ are written. */
+ * (journal_doubt): the disks are fetched again, and only blocks that differ are written. A mark beside each, ".<disk>.doubt", says until
+ * the disk is whole again that nothing of it may be taken as it is: a source with ranges is read from the beginning then. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,6 +27,9 @@ char *journal_blocks_path(const char *directory, size_t i);
 /* True when the journal records this disk (id, capacity) as finished and the file is there, unchanged; fills *result. Quick, but for a
  * file that was touched, which is read. */
 bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, struct disk_result *result);
+/* Whether an earlier try's blocks of this disk may be of another state of the source; and forgets them, durably. */
+bool journal_doubted(const char *directory, size_t i);
+int journal_forget(const char *directory, size_t i, struct error **err);
 /* True when every disk of the model is recorded. */
 bool journal_complete(const char *directory, const struct vm_model *model);
 
@@ -35,7 +39,8 @@ struct vm_model *journal_load_model(const char *directory); /* NULL when there i
 
 /* Removes the directory with all it holds (files only, no links followed). An absent one is success. */
 int journal_remove(const char *directory, struct error **err);
-/* Removes the model and what says that disks are finished; keeps the disks and their block journals, and of an empty directory nothing. */
+/* Removes the model and what says that disks are finished, and marks those begun; keeps the disks and their block journals, and of an empty
+ * directory nothing. */
 void journal_doubt(const char *directory);
 /* Bytes that the directory's files occupy, so far as they belong to disks that are under way. */
 uint64_t journal_kept_bytes(const char *directory, const struct vm_model *model);

@@ -1,8 +1,9 @@
 /* The transfer engine: brings the disks of an import to a directory, several imports at once, and never stops for control.
  *
- * A job is found by its key. Its disks stream in parallel, at most max_streams at once over all jobs. A finished disk is recorded in a
- * journal beside it (transfer/journal.h) and never fetched again. A disk whose stream fails for a passing reason is fetched again while
- * the export lives. Thread-safe. */
+ * A job is found by its key. Its disks stream in parallel, within the limits of the host that sends them, of the service behind it, and
+ * of this engine (transfer/budget.h). A finished disk is recorded in a journal beside it (transfer/journal.h) and never fetched again. A
+ * disk whose stream fails for a passing reason is fetched again while the export lives: from where it was, where the source can do that.
+ * Thread-safe. */
 #pragma once
 
 #include "api/vm_model.h"
@@ -26,18 +27,28 @@ struct transfer_status {
 	enum transfer_state state;
 	struct transfer_disk_status *disks; /* owned by the caller, in the model's order */
 	size_t disk_count;
+	char *note;          /* how the disks come, a part of a sentence; NULL: nothing to tell; owned by the caller */
 	struct error *error; /* when failed; owned by the caller */
 };
 
 struct transfer_options {
-	unsigned max_streams; /* 0: 16 */
-	unsigned max_jobs;    /* jobs that export at once; 0: 8 */
-	unsigned notify_ms;   /* how often a running job is told of; 0: 3,000 */
+	unsigned max_streams;          /* 0: 16 */
+	unsigned max_host_streams;     /* of one host; 0: TRANSFER_HOST_STREAMS */
+	unsigned max_endpoint_streams; /* of one service, as a vCenter, over all its hosts; 0: TRANSFER_ENDPOINT_STREAMS */
+	unsigned max_jobs;             /* jobs that export at once from sources that tell no host in advance; 0: 8 */
+	unsigned notify_ms;            /* how often a running job is told of; 0: 3,000 */
+	unsigned slow_ms; /* a host that sends nothing for so long, while its bytes are awaited, is asked for less at once; 0: 15,000 */
 	/* Called when a job has ended and every notify_ms while it runs, on a thread of the engine; must not call into the engine. */
 	void (*notify)(void *arg, const char *key);
 	void *arg;
 	struct metrics *metrics; /* vm_import_source_bytes_total, vm_import_disk_bytes_written_total; NULL: none */
 };
+
+/* An ESXi host has 48 MB for the buffers of all NFC connections, and a stream takes up to 10 MB of them (VDDK programming guide, "NFC
+ * Session Limits"; nfcsvc's maxMemory and maxStreamMemory in hostd's configuration): four leave some for others. vCenter has 52
+ * connections for all. */
+#define TRANSFER_HOST_STREAMS 4
+#define TRANSFER_ENDPOINT_STREAMS 32
 
 struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err);
 /* Cancels all jobs and waits until their exports are aborted. Accepts NULL. */
@@ -62,6 +73,9 @@ void transfer_status(struct transfer_engine *engine, const char *key, struct tra
 void transfer_status_clear(struct transfer_status *status);
 /* Cancels the job if it runs, waits until it has let go of its source and files, and forgets it. */
 void transfer_end(struct transfer_engine *engine, const char *key);
+/* The hosts that send at present, as budgets_each. */
+void transfer_hosts(struct transfer_engine *engine,
+		    void (*each)(void *arg, const char *host, unsigned running, unsigned waiting, unsigned allowed), void *arg);
 
 struct transfer_totals {
 	unsigned active;   /* jobs that have not ended */

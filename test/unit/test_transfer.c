@@ -18,10 +18,13 @@
 struct fake {
 	struct source source;
 	atomic_uint begun, completed, aborted, released, streams, ended_jobs;
-	atomic_uint fail_streams; /* so many streams break off in the middle, transiently */
-	atomic_bool permanent;    /* they fail for good */
-	atomic_bool hang;         /* streams wait for their cancellation */
-	atomic_int other;         /* from the second MiB on, this is added to the bytes */
+	atomic_uint fail_streams;  /* so many streams break off in the middle, transiently */
+	atomic_bool permanent;     /* they fail for good */
+	atomic_bool hang;          /* streams wait for their cancellation */
+	atomic_int other;          /* from the second MiB on, this is added to the bytes */
+	atomic_bool resumable;     /* it sends disks from any byte on */
+	atomic_uint resumed, busy; /* streams that began in the middle; such as are refused before the first byte */
+	_Atomic uint64_t sent;
 	struct source_disk disks[3];
 	struct source_export export;
 };
@@ -41,24 +44,35 @@ static struct source_export *fake_begin(struct source *source, const struct vm_m
 		return NULL;
 	f->begun++;
 	for (size_t i = 0; i < model->disk_count; i++)
-		f->disks[i] = (struct source_disk){ .id = model->disks[i].id, .format = "raw", .capacity = model->disks[i].capacity };
-	f->export = (struct source_export){ .ops = source->ops, .disks = f->disks, .disk_count = model->disk_count };
+		f->disks[i] = (struct source_disk){ .id = model->disks[i].id,
+						    .format = "raw",
+						    .capacity = model->disks[i].capacity,
+						    .host = "esx1",
+						    .resumable = f->resumable };
+	f->export = (struct source_export){ .ops = source->ops, .disks = f->disks, .disk_count = model->disk_count, .endpoint = "vcenter" };
 	return &f->export;
 }
 
-static int fake_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
+static int fake_resume(struct source_export *e, size_t i, uint64_t from, source_sink sink, void *arg, struct cancel *cancel,
+		       struct error **err)
 {
 	struct fake *f = fake_of(e);
 	char piece[65536];
-	uint64_t left = f->disks[i].capacity;
+	uint64_t left = f->disks[i].capacity - from;
 	bool fail = false;
 
 	f->streams++;
+	if (from)
+		f->resumed++;
+	if (f->busy) {
+		f->busy--;
+		return error_set_code(err, ERROR_TRANSIENT, "HTTPStatus", 503, "busy");
+	}
 	if (f->fail_streams) {
 		f->fail_streams--;
 		fail = true;
 	}
-	for (uint64_t at = 0; left; at += sizeof piece) {
+	for (uint64_t at = from; left; at += sizeof piece) {
 		size_t n = left < sizeof piece ? (size_t)left : sizeof piece;
 
 		/* every other piece is a hole */
@@ -66,12 +80,33 @@ static int fake_stream(struct source_export *e, size_t i, source_sink sink, void
 		if (sink(arg, piece, n, err) < 0)
 			return -1;
 		left -= n;
+		f->sent += n;
 		if (fail && left < f->disks[i].capacity / 2)
 			return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk")
 					    : error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
 		if (f->hang && cancel_wait(cancel, 20000))
 			return cancel_check(cancel, err);
 	}
+	return 0;
+}
+
+static int fake_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
+{
+	return fake_resume(e, i, 0, sink, arg, cancel, err);
+}
+
+static char *fake_note(struct source_export *e)
+{
+	return fake_of(e)->resumable ? strdup("by another way") : NULL;
+}
+
+static int fake_nvram(struct source_export *e, unsigned char **data, size_t *len, struct cancel *cancel, struct error **err)
+{
+	(void)e;
+	(void)cancel;
+	(void)err;
+	*data = (unsigned char *)strdup("vars");
+	*len = 4;
 	return 0;
 }
 
@@ -92,7 +127,14 @@ static int fake_end(struct source_export *e, bool ok, struct error **err)
 }
 
 static const struct source_ops fake_ops = {
-	.kind = "Fake", .export_begin = fake_begin, .export_stream = fake_stream, .export_progress = fake_progress, .export_end = fake_end
+	.kind = "Fake",
+	.export_begin = fake_begin,
+	.export_stream = fake_stream,
+	.export_resume = fake_resume,
+	.export_note = fake_note,
+	.export_nvram = fake_nvram,
+	.export_progress = fake_progress,
+	.export_end = fake_end,
 };
 
 static struct vm_disk disks[] = {
@@ -345,6 +387,81 @@ static void test_breaks_are_fetched_again(void **state)
 	teardown(&b);
 }
 
+/* A cut stream goes on where it was when the source can do that, but not what may be of another state of the source. */
+static void test_goes_on_in_the_middle(void **state)
+{
+	uint64_t all = disks[0].capacity + disks[1].capacity + disks[2].capacity;
+	struct transfer_status status;
+	char path[128];
+	struct bench b;
+	FILE *f;
+
+	(void)state;
+	setup(&b);
+	b.fake.resumable = true;
+	b.fake.fail_streams = 3;
+	b.fake.busy = 1;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_string_equal(status.note, "by another way");
+	transfer_status_clear(&status);
+	assert_true(b.fake.resumed >= 1); /* of those cut, the disk that is longer than a block */
+	assert_true(b.fake.sent < all + disks[0].capacity / 2 + 2 * disks[1].capacity);
+	for (size_t i = 0; i < 3; i++)
+		check_disk(&b, i);
+	snprintf(path, sizeof path, "%s/nvram", b.below);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(path, sizeof path, f));
+	assert_string_equal(path, "vars");
+	fclose(f);
+	/* What another process began, too. */
+	transfer_end(b.engine, "job");
+	assert_int_equal(journal_remove(b.below, NULL), 0);
+	b.fake.fail_streams = 3;
+	b.fake.permanent = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	b.fake.permanent = false;
+	b.fake.resumed = 0;
+	b.fake.sent = 0;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_true(b.fake.resumed >= 1);
+	assert_true(b.fake.sent < all);
+	check_disk(&b, 0);
+	/* The machine ran: nothing of before is believed, in the try that comes after one that was interrupted neither. */
+	transfer_end(b.engine, "job");
+	journal_doubt(b.below);
+	assert_true(journal_doubted(b.below, 0));
+	b.fake.other = 40;
+	b.fake.fail_streams = 3;
+	b.fake.permanent = true;
+	b.fake.resumed = 0;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	b.fake.permanent = false;
+	assert_int_equal(b.fake.resumed, 0);
+	assert_false(journal_doubted(b.below, 0));
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_int_equal(b.fake.resumed, 1);
+	snprintf(path, sizeof path, "%s/disk-0.raw", b.below);
+	check_digest(path, status.disks[0].digest);
+	transfer_status_clear(&status);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 2 << 20, SEEK_SET), 0);
+	assert_int_equal(fgetc(f), 1 + 40);
+	fclose(f);
+	teardown(&b);
+}
+
 static void test_permanent_failure_aborts(void **state)
 {
 	struct transfer_status status;
@@ -474,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_fetches_only_what_is_missing),
 		cmocka_unit_test(test_doubted_disks_are_compared),
 		cmocka_unit_test(test_breaks_are_fetched_again),
+		cmocka_unit_test(test_goes_on_in_the_middle),
 		cmocka_unit_test(test_permanent_failure_aborts),
 		cmocka_unit_test(test_figures_change_with_notifications_only),
 		cmocka_unit_test(test_cancel_lets_go_at_once),
