@@ -28,11 +28,11 @@
 struct run_options {
 	const char *kubeconfig, *context, *scratch, *address;
 	int port;
-	unsigned workers, streams;
+	unsigned workers, streams, host_streams, endpoint_streams;
 	bool verbose, allow_local_urls;
 };
 
-enum { KUBECONFIG = OPTION_LONG, CONTEXT, SCRATCH, PORT, ADDRESS, WORKERS, STREAMS_AT_ONCE, LOCAL_URLS };
+enum { KUBECONFIG = OPTION_LONG, CONTEXT, SCRATCH, PORT, ADDRESS, WORKERS, STREAMS_AT_ONCE, HOST_STREAMS, ENDPOINT_STREAMS, LOCAL_URLS };
 
 static const struct cmd_option flags[] = {
 	{ KUBECONFIG, "kubeconfig", "FILE",
@@ -44,6 +44,8 @@ static const struct cmd_option flags[] = {
 	{ WORKERS, "workers", "N", "reconcile workers (default: 4)", 0, 0 },
 	{ STREAMS_AT_ONCE, "streams", "N", "disks fetched at once (default: 16, fewer where memory is limited to less than 512 MiB)", 0,
 	  0 },
+	{ HOST_STREAMS, "streams-per-host", "N", "of these from one host, as an ESXi host; fewer while it has trouble (default: 4)", 0, 0 },
+	{ ENDPOINT_STREAMS, "streams-per-endpoint", "N", "of these from all hosts of one vCenter (default: 32)", 0, 0 },
 	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
 	{ 'v', "verbose", NULL, "log more (also: DEBUG=true)", 0, 0 },
 	OPTION_HELP,
@@ -94,6 +96,12 @@ static int parse(struct option_scan *scan, struct run_options *o)
 			break;
 		case STREAMS_AT_ONCE:
 			good = numbers_unsigned(scan->value, 1, 1024, &o->streams);
+			break;
+		case HOST_STREAMS:
+			good = numbers_unsigned(scan->value, 1, 1024, &o->host_streams);
+			break;
+		case ENDPOINT_STREAMS:
+			good = numbers_unsigned(scan->value, 1, 1024, &o->endpoint_streams);
 			break;
 		case LOCAL_URLS:
 			o->allow_local_urls = true;
@@ -191,6 +199,8 @@ static int start(struct daemon *d, const struct run_options *o, struct error **e
 		.workers = o->workers,
 		.max_streams = o->streams,
 		.metrics = d->metrics,
+		.max_host_streams = o->host_streams,
+		.max_endpoint_streams = o->endpoint_streams,
 		.sources = { .allow_local_urls = o->allow_local_urls },
 	};
 	struct reconciler *r = reconciler_start(&reconciler, err);

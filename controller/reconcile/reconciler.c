@@ -235,6 +235,8 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		goto memory;
 	struct transfer_options transfers = {
 		.max_streams = options->max_streams,
+		.max_host_streams = options->max_host_streams,
+		.max_endpoint_streams = options->max_endpoint_streams,
 		.notify_ms = r->options.progress_ms,
 		.notify = on_transfer,
 		.arg = r,

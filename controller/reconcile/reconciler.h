@@ -26,7 +26,9 @@ struct reconciler_options {
 	bool keep_disks;      /* standalone: disks go to <scratch>/<target name> and stay there */
 	unsigned workers;     /* 0: 4 */
 	unsigned max_streams; /* disks that stream at once; 0: 16 */
-	unsigned progress_ms; /* how often a running import's status is written; 0: 3,000 */
+	unsigned max_host_streams,
+		max_endpoint_streams; /* of these, from one host and from one service (transfer/transfer.h); 0: the default */
+	unsigned progress_ms;         /* how often a running import's status is written; 0: 3,000 */
 	struct source_options sources;
 	struct metrics *metrics; /* NULL: none */
 	unsigned reverify_s;     /* how often a ready source is verified again; 0: 300 */
