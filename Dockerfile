@@ -10,7 +10,7 @@ RUN cmake --preset release -DVIC_TESTS=OFF \
 
 FROM debian:bookworm-slim
 RUN apt-get update \
-	&& apt-get install -y --no-install-recommends ca-certificates libarchive13 libcurl4 libdeflate0 libjansson4 libssl3 libwebsockets17 libxml2 libyaml-0-2 libzstd1 zlib1g \
+	&& apt-get install -y --no-install-recommends ca-certificates libarchive13 libcurl4 libdeflate0 libjansson4 libssl3 libwebsockets17 libxml2 libyaml-0-2 libzstd1 qemu-utils zlib1g \
 	&& rm -rf /var/lib/apt/lists/*
 COPY --from=build /image/usr /usr
 # The image server. Without arguments the program is the daemon, with its scratch space below /tmp: mount a volume there.

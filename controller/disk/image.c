@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "disk/bytes.h"
+#include "disk/foreign.h"
 #include "disk/image_parts.h"
 
 #define PROBLEMS_MAX 32
@@ -66,6 +68,21 @@ static struct layer *open_raw(struct disk_image *image, struct disk_input *in, s
 	return raw_layer_new(in, name, 0, size, err);
 }
 
+/* A VHD of fixed size is told by the footer behind the disk's bytes: its cookie, type 2, and the complement of the sum of its bytes. */
+static bool ends_as_vhd(struct disk_input *in)
+{
+	unsigned char footer[512];
+	uint64_t size = disk_input_size(in);
+	uint32_t sum = 0;
+
+	if (size < 2 * sizeof footer || disk_input_read(in, size - sizeof footer, footer, sizeof footer, NULL) < 0 ||
+	    memcmp(footer, "conectix", 8) || get_be32(footer + 60) != 2)
+		return false;
+	for (size_t i = 0; i < sizeof footer; i++)
+		sum += i >= 64 && i < 68 ? 0 : footer[i];
+	return get_be32(footer + 64) == ~sum;
+}
+
 static int format_of(struct disk_input *in, const char *wanted, enum disk_format *format, struct error **err)
 {
 	unsigned char head[DISK_FORMAT_HEAD];
@@ -78,10 +95,26 @@ static int format_of(struct disk_input *in, const char *wanted, enum disk_format
 	if (disk_input_read(in, 0, head, len, err) < 0)
 		return -1;
 	*format = disk_format_of(head, len);
+	if (*format == DISK_RAW && ends_as_vhd(in))
+		*format = DISK_VHD;
 	if (wanted && strcmp(wanted, disk_format_name(*format)))
 		return error_set(err, ERROR_PERMANENT, "WrongFormat", "%s is not of the format \"%s\" but \"%s\", by how it begins",
 				 disk_input_name(in), wanted, disk_format_name(*format));
 	return 0;
+}
+
+/* Another program reads the whole image. */
+static int open_foreign(struct disk_image *image, struct disk_input *in, enum disk_format format, struct error **err)
+{
+	image->inputs[0] = in;
+	image->foreign = foreign_open(in, format, err);
+	if (!image->foreign)
+		return -1;
+	image->info.format = format;
+	image->info.capacity = foreign_capacity(image->foreign);
+	image->info.layers = 1;
+	return image_add_file(image, disk_input_name(in), disk_format_name(format), image->info.capacity, disk_input_size(in), err) ? 0
+																    : -1;
 }
 
 /* The next layer, made of an input that is in the image already. */
@@ -143,6 +176,7 @@ static int open_layers(struct disk_image *image, struct disk_input *in, const ch
 struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set *set, const char *format, struct error **err)
 {
 	struct disk_image *image = calloc(1, sizeof *image);
+	enum disk_format kind;
 
 	if (!image) {
 		disk_input_close(in);
@@ -151,8 +185,11 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 	}
 	image->set = set;
 	image->cache = table_cache_new(err);
-	if (!image->cache) {
+	if (!image->cache || format_of(in, format, &kind, err) < 0) {
 		disk_input_close(in);
+	} else if (foreign_reads(kind)) {
+		if (open_foreign(image, in, kind, err) == 0)
+			return image;
 	} else if (open_layers(image, in, format, err) == 0) {
 		image->info.capacity = image->layers[0]->capacity;
 		image->info.layers = image->layer_count;
@@ -171,6 +208,7 @@ void disk_image_close(struct disk_image *image)
 			image->layers[i]->ops->free(image->layers[i]);
 		disk_input_close(image->inputs[i]);
 	}
+	foreign_close(image->foreign);
 	table_cache_free(image->cache);
 	for (size_t i = 0; i < image->info.file_count; i++) {
 		free(image->files[i].name);

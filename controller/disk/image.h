@@ -36,12 +36,14 @@ struct disk_image_info {
 };
 
 /* in becomes the image's, also on failure. set must outlive the image; NULL: it may name no files. format is "raw" or "vmdk" or "qcow2" where that
- * is known, else NULL. What another program would have to read is refused with the reason UnsupportedFormat. */
+ * is known, else NULL. VHD, VHDX, VDI, old qcow, QED and Parallels images
+ * are read by qemu-img (disk/foreign.h), as files of their own only; what is left is refused with the reason UnsupportedFormat. */
 struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set *set, const char *format, struct error **err);
 void disk_image_close(struct disk_image *image); /* accepts NULL */
 /* Lives as long as the image. */
 const struct disk_image_info *disk_image_info(const struct disk_image *image);
 /* Tells the sink the capacity, then all pieces at or after byte `from` of the disk, ascending. Internal to disk/. */
 int disk_image_walk(struct disk_image *image, uint64_t from, const struct piece_sink *sink, struct cancel *cancel, struct error **err);
-/* The bytes of the disk that the tables say are there, in [0, capacity): without reading them. */
+/* The bytes of the disk that the tables say are there, in [0, capacity): without reading them. Of what another program reads: a guess by
+ * the file's size. */
 int disk_image_allocated(struct disk_image *image, uint64_t *bytes, struct cancel *cancel, struct error **err);

@@ -21,6 +21,7 @@ struct disk_image {
 	struct disk_input *inputs[LAYERS_MAX]; /* of the layers: for a descriptor, its own */
 	struct layer *layers[LAYERS_MAX];      /* each upon the next */
 	unsigned layer_count;
+	struct foreign *foreign; /* instead of layers: what another program reads */
 	struct disk_image_info info;
 	struct disk_image_file *files;
 	size_t files_room;

@@ -5,6 +5,7 @@
 
 #include "disk/codec.h"
 #include "disk/digest.h"
+#include "disk/foreign.h"
 #include "disk/image_parts.h"
 
 #define STEP 4096u /* what compressed pieces are aligned to; gaps below it are filled, so that a MiB has no more pieces than it may */
@@ -178,6 +179,9 @@ static int walk(struct walk *w, uint64_t from, struct error **err)
 
 int disk_image_walk(struct disk_image *image, uint64_t from, const struct piece_sink *sink, struct cancel *cancel, struct error **err)
 {
+	if (image->foreign)
+		return foreign_walk(image->foreign, from, sink, cancel, err);
+
 	struct walk w = { .image = image, .sink = sink, .cancel = cancel, .stored_end = from };
 	int result = walk(&w, from, err);
 
@@ -192,6 +196,11 @@ int disk_image_allocated(struct disk_image *image, uint64_t *bytes, struct cance
 	uint64_t sum = 0;
 	struct run run;
 
+	if (image->foreign) {
+		sum = disk_input_size(image->inputs[0]);
+		*bytes = sum < image->info.capacity ? sum : image->info.capacity;
+		return 0;
+	}
 	for (uint64_t at = 0; at < image->info.capacity; at += run.len) {
 		if (cancel_check(cancel, err) < 0 || map(image, at, &run, err) < 0)
 			return -1;
