@@ -142,6 +142,7 @@ const struct json_type api_vmware_source_spec_type = TYPE(vmware_source_spec, vm
 static const struct json_field openstack_source_spec_fields[] = {
 	STRING(openstack_source_spec, endpoint, "endpoint"),
 	STRING(openstack_source_spec, region, "region"),
+	STRING(openstack_source_spec, interface, "interface"),
 	OBJECT(openstack_source_spec, credentials, "credentials", api_secret_ref_type),
 	INTEGER(openstack_source_spec, upload_image_retry_count, "uploadImageRetryCount"),
 	INTEGER(openstack_source_spec, upload_image_retry_delay, "uploadImageRetryDelay"),

@@ -91,7 +91,7 @@ struct vmware_source_spec {
 };
 
 struct openstack_source_spec {
-	char *endpoint, *region;
+	char *endpoint, *region, *interface;
 	struct api_secret_ref credentials;
 	int64_t upload_image_retry_count, upload_image_retry_delay;
 };

@@ -1,0 +1,144 @@
+#include "source/openstack/download.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/backoff.h"
+#include "source/openstack/answer.h"
+
+/* How often a download that brings nothing more is taken up again. */
+#define RESUMES 8
+
+struct download {
+	source_sink sink;
+	void *sink_arg;
+	EVP_MD_CTX *sum;
+	uint64_t size;   /* bytes the image has; 0: not told */
+	uint64_t passed; /* bytes the sink got */
+	uint64_t skip;   /* bytes of this answer that came before */
+	bool refused;    /* the sink did not take it: the connection is not to blame */
+	bool no_ranges;  /* the store gives no parts */
+};
+
+DEFINE_CLEANUP(EVP_MD_CTX, sum_free_p, EVP_MD_CTX_free)
+
+static int on_begin(void *arg, const struct http_response *head, struct error **err)
+{
+	struct download *d = arg;
+	AUTO_FREE char *range = http_response_header(head, "Content-Range");
+	uint64_t from = 0;
+
+	if (head->status == 206 && (!range || sscanf(range, "bytes %" SCNu64 "-", &from) != 1 || from != d->passed))
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer",
+				 "the server answered a request for byte %llu with the range \"%.80s\"", (unsigned long long)d->passed,
+				 range ? range : "");
+	d->skip = head->status == 206 ? 0 : d->passed;
+	return 0;
+}
+
+static int on_data(void *arg, const void *data, size_t len, struct error **err)
+{
+	struct download *d = arg;
+	const char *bytes = data;
+
+	if (d->skip >= len) {
+		d->skip -= len;
+		return 0;
+	}
+	bytes += d->skip;
+	len -= (size_t)d->skip;
+	d->skip = 0;
+	if (d->size && len > d->size - d->passed)
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server sent more than the image's %llu bytes",
+				 (unsigned long long)d->size);
+	if (d->sum && !EVP_DigestUpdate(d->sum, bytes, len))
+		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
+	if (d->sink(d->sink_arg, bytes, len, err) < 0) {
+		d->refused = true;
+		return -1;
+	}
+	d->passed += len;
+	return 0;
+}
+
+/* The sum the image is to have: os_hash_algo and its value, else the MD5 of old; NULL when the image has none that is known here. */
+static const char *expected(const json_t *image, const EVP_MD **md)
+{
+	const char *algorithm = answer_text(image, "os_hash_algo"), *value = answer_text(image, "os_hash_value");
+
+	*md = algorithm && value ? EVP_get_digestbyname(algorithm) : NULL;
+	if (*md)
+		return value;
+	value = answer_text(image, "checksum");
+	*md = value ? EVP_md5() : NULL;
+	return *md ? value : NULL;
+}
+
+static int check_sum(struct download *d, const json_t *image, const char *wanted, struct error **err)
+{
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	char hex[2 * EVP_MAX_MD_SIZE + 1];
+	const char *name = answer_text(image, "name");
+	unsigned len = 0;
+
+	if (d->size && d->passed != d->size)
+		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the image's download ended after %llu of %llu bytes",
+				 (unsigned long long)d->passed, (unsigned long long)d->size);
+	if (!d->sum)
+		return 0;
+	if (!EVP_DigestFinal_ex(d->sum, sum, &len))
+		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
+	for (unsigned i = 0; i < len; i++)
+		snprintf(hex + 2 * (size_t)i, 3, "%02x", sum[i]);
+	if (!strcasecmp(hex, wanted))
+		return 0;
+	return error_set(err, ERROR_TRANSIENT, "ChecksumMismatch",
+			 "the bytes of the image %s are not those that Glance has the checksum of: %.64s, not %.64s", name ? name : "", hex,
+			 wanted);
+}
+
+int openstack_download(struct openstack_session *s, const json_t *image, source_sink sink, void *arg, struct cancel *cancel,
+		       struct error **err)
+{
+	struct backoff backoff = { .base_ms = 300, .cap_ms = 8000 };
+	struct download d = { .sink = sink, .sink_arg = arg };
+	const char *id = answer_id(image, "id"), *wanted;
+	const EVP_MD *md = NULL;
+	AUTO_FREE char *path = NULL;
+
+	if (!id || asprintf(&path, "/images/%s/file", id) < 0) {
+		path = NULL;
+		return error_set_errno(err, ENOMEM, "cannot fetch the image");
+	}
+	wanted = expected(image, &md);
+	CLEANUP(sum_free_p) EVP_MD_CTX *sum = md ? EVP_MD_CTX_new() : NULL;
+	if (md && (!sum || !EVP_DigestInit_ex(sum, md, NULL)))
+		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
+	d.sum = sum;
+	answer_number(image, "size", &d.size);
+	for (unsigned tries = 0;; tries++) {
+		AUTO_ERROR struct error *failed = NULL;
+		uint64_t before = d.passed;
+
+		if (openstack_stream(s, OPENSTACK_IMAGE, path, d.no_ranges ? 0 : d.passed, on_begin, on_data, &d, cancel, &failed) == 0)
+			break;
+		if (d.size && d.passed == d.size && !d.refused)
+			break; /* it ended where the last byte was, too */
+		if (d.passed > before) {
+			tries = 0;
+			backoff_reset(&backoff);
+		}
+		/* A range that the store cannot give, for which Glance has several answers. */
+		if (d.passed && !d.no_ranges && (failed->code == 416 || failed->code == 400 || failed->code == 501)) {
+			d.no_ranges = true;
+			continue;
+		}
+		if (d.refused || failed->class != ERROR_TRANSIENT || tries >= RESUMES || cancel_wait(cancel, backoff_next(&backoff)))
+			return error_move(err, move_ptr(failed));
+	}
+	return check_sum(&d, image, wanted, err);
+}

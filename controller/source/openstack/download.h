@@ -1,0 +1,11 @@
+/* The bytes of an image, each once and in order, whatever becomes of the connection; and whether they are the right ones.
+ *
+ * Source: Image API v2, GET /v2/images/{id} (size, os_hash_algo, os_hash_value, checksum) and GET /v2/images/{id}/file, which answers a
+ * range with 206 where the store can. Where it cannot, a download that breaks begins anew and passes over what came before. */
+#pragma once
+
+#include "source/openstack/session.h"
+
+/* image: as the Image API describes it. A sum that is another one: transient ChecksumMismatch. */
+int openstack_download(struct openstack_session *s, const json_t *image, source_sink sink, void *arg, struct cancel *cancel,
+		       struct error **err);
