@@ -11,12 +11,14 @@
 #include "http_server.h"
 #include "source/vmware/property.h"
 #include "source/vmware/session.h"
+#include "source/vmware/wait.h"
 #include "json/codec.h"
 
 #define PASSWORD "p<a>&ss"
 
 static struct {
 	atomic_uint session, logins, logouts, refused, pages, drop_at_page;
+	atomic_uint collectors, destroyed, waits, drop_at_wait, leave_at_wait;
 	_Atomic(const char *) password;
 	atomic_bool wrong_action, cookie_at_login, enough;
 } vsphere;
@@ -60,6 +62,41 @@ static bool page(struct conn *c, bool first)
 	return soap(c, 200, "", body);
 }
 
+/* A task that is first running, then nothing new is to be told of it, then it is done. A collector lives as long as its session. */
+static bool update(struct conn *c, const char *text)
+{
+	unsigned n = ++vsphere.waits;
+	char body[512], own[64];
+
+	snprintf(own, sizeof own, "type=\"PropertyCollector\">collector-%u<", vsphere.session);
+	if (!strstr(text, own))
+		return fault(c, "ManagedObjectNotFound");
+	if (n == vsphere.drop_at_wait) {
+		vsphere.session++;
+		return fault(c, "NotAuthenticated");
+	}
+	snprintf(body, sizeof body,
+		 "<R><returnval><version>%u</version><filterSet><objectSet><kind>%s</kind><changeSet><name>info.state</name><val>%s</val>"
+		 "</changeSet></objectSet></filterSet></returnval></R>",
+		 n, n == vsphere.leave_at_wait ? "leave" : "modify", n < 3 ? "running" : "success");
+	return soap(c, 200, "", n == 2 && n != vsphere.leave_at_wait ? "<R/>" : body);
+}
+
+static bool collect(struct conn *c, const char *text)
+{
+	char body[128];
+
+	if (strstr(text, "<WaitForUpdatesEx "))
+		return update(c, text);
+	if (strstr(text, "<DestroyPropertyCollector "))
+		vsphere.destroyed++;
+	if (!strstr(text, "<CreatePropertyCollector "))
+		return soap(c, 200, "", "<R><returnval>fine</returnval></R>");
+	vsphere.collectors++;
+	snprintf(body, sizeof body, "<R><returnval type=\"PropertyCollector\">collector-%u</returnval></R>", vsphere.session);
+	return soap(c, 200, "", body);
+}
+
 static bool handle(struct conn *c, const struct server_request *r, void *arg)
 {
 	char cookie[64];
@@ -94,6 +131,8 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 		vsphere.logouts++;
 	if (strstr(r->body, "<Silent "))
 		conn_hang(c);
+	if (strstr(r->body, "PropertyCollector ") || strstr(r->body, "<CreateFilter ") || strstr(r->body, "<WaitForUpdatesEx "))
+		return collect(c, r->body);
 	if (strstr(r->body, "<RetrievePropertiesEx "))
 		return page(c, true);
 	if (strstr(r->body, "<ContinueRetrievePropertiesEx "))
@@ -226,6 +265,41 @@ static void test_pages(void **state)
 	vmware_session_close(s);
 }
 
+static int wait_for_task(struct vmware_session *s, unsigned timeout_ms, size_t *which, struct error **err)
+{
+	vsphere.waits = vsphere.collectors = vsphere.destroyed = 0;
+	return vmware_wait_property(s, (struct vmware_ref){ "Task", "task-1" }, "info.state",
+				    (const char *const[]){ "error", "success", NULL }, timeout_ms, which, NULL, err);
+}
+
+static void test_waits(void **state)
+{
+	struct vmware_session *s = open_session(PASSWORD, NULL);
+	AUTO_ERROR struct error *left = NULL, *late = NULL;
+	size_t which = 9;
+
+	(void)state;
+	assert_int_equal(wait_for_task(s, 60000, &which, NULL), 0);
+	assert_int_equal(which, 1);
+	assert_int_equal(vsphere.waits, 3);
+	assert_int_equal(vsphere.collectors, 1);
+	assert_int_equal(vsphere.destroyed, 1);
+	/* A session that is lost takes the collector with it: the wait begins anew. */
+	vsphere.drop_at_wait = 2;
+	assert_int_equal(wait_for_task(s, 60000, &which, NULL), 0);
+	assert_int_equal(which, 1);
+	assert_int_equal(vsphere.collectors, 2);
+	vsphere.drop_at_wait = 0;
+	vsphere.leave_at_wait = 2;
+	assert_int_equal(wait_for_task(s, 60000, &which, &left), -1);
+	assert_int_equal(left->class, ERROR_NOT_FOUND);
+	vsphere.leave_at_wait = 0;
+	assert_int_equal(wait_for_task(s, 0, &which, &late), -1);
+	assert_string_equal(late->reason, "TimedOut");
+	assert_int_equal(late->class, ERROR_TRANSIENT);
+	vmware_session_close(s);
+}
+
 static void *cancel_soon(void *arg)
 {
 	usleep(200000);
@@ -274,6 +348,7 @@ int main(void)
 		cmocka_unit_test(test_a_lost_session_is_made_once_for_all),
 		cmocka_unit_test(test_a_password_that_was_changed),
 		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_waits),
 		cmocka_unit_test(test_calls_end_when_cancelled),
 	};
 

@@ -2,11 +2,10 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "source/vmware/model.h"
 #include "source/vmware/property.h"
+#include "source/vmware/wait.h"
 
-#define TASK_POLL_MS 300
 #define TASK_MS 300000 /* vSphere's own patience with a host is less */
 
 static struct vmware_ref ref_of(const struct vm_model *model)
@@ -47,19 +46,17 @@ int vmware_shutdown_guest(struct vmware_session *s, const struct vm_model *model
 	return error_move(err, move_ptr(failed));
 }
 
-/* 1: done, 0: still at it. */
-static int task_state(struct vmware_session *s, const char *task, struct cancel *cancel, struct error **err)
+/* Why the task failed. */
+static int task_error(struct vmware_session *s, struct vmware_ref task, struct cancel *cancel, struct error **err)
 {
-	static const char *const paths[] = { "info.state", "info.error", NULL };
+	static const char *const paths[] = { "info.error", NULL };
 	xmlNode *o = NULL;
-	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "Task", task }, paths, &o, cancel, err);
-	AUTO_FREE char *state = xml_text(vmware_property(o, "info.state")), *text = NULL, *type = NULL;
+	AUTO_XML xmlDoc *doc = vmware_properties(s, task, paths, &o, cancel, err);
+	AUTO_FREE char *text = NULL, *type = NULL;
 	const xmlNode *fault;
 
 	if (!doc)
 		return -1;
-	if (!state || strcmp(state, "error"))
-		return state && !strcmp(state, "success");
 	fault = vmware_property(o, "info.error");
 	text = xml_path_text(fault, "localizedMessage");
 	type = xml_type(xml_child(fault, "fault"));
@@ -71,21 +68,16 @@ static int task_state(struct vmware_session *s, const char *task, struct cancel 
 
 static int wait_task(struct vmware_session *s, const xmlNode *result, struct cancel *cancel, struct error **err)
 {
-	AUTO_FREE char *task = xml_path_text(result, "returnval");
-	uint64_t begun = clock_monotonic_ms();
+	static const char *const ends[] = { "success", "error", NULL };
+	AUTO_FREE char *id = xml_path_text(result, "returnval");
+	struct vmware_ref task = { "Task", id };
+	size_t end = 0;
 
-	if (!task)
+	if (!id)
 		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server named no task");
-	for (;;) {
-		int done = task_state(s, task, cancel, err);
-
-		if (done)
-			return done < 0 ? -1 : 0;
-		if (clock_monotonic_ms() - begun > TASK_MS)
-			return error_set(err, ERROR_TRANSIENT, "TimedOut", "the task %s was not done after %d s", task, TASK_MS / 1000);
-		if (cancel_wait(cancel, TASK_POLL_MS))
-			return cancel_check(cancel, err);
-	}
+	if (vmware_wait_property(s, task, "info.state", ends, TASK_MS, &end, cancel, err) < 0)
+		return -1;
+	return end ? task_error(s, task, cancel, err) : 0;
 }
 
 static int power_task(struct vmware_session *s, const char *method, const struct vm_model *model, struct cancel *cancel, struct error **err)
