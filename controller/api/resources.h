@@ -12,6 +12,7 @@ const struct resource *api_source_resource(const char *kind);
 #define API_GROUP_VERSION "migration.harvesterhci.io/v1beta1"
 #define API_FINALIZER "migration.harvesterhci.io/vm-import-controller"
 #define API_LABEL_IMPORTED "migration.harvesterhci.io/imported"
+#define API_LABEL_OS "harvesterhci.io/os" /* what Harvester's UI shows of the guest */
 #define API_LABEL_IMAGE_DISPLAY_NAME "harvesterhci.io/imageDisplayName"
 #define API_ANNOTATION_STORAGE_CLASS "harvesterhci.io/storageClassName"
 #define API_ANNOTATION_IMAGE_ID "harvesterhci.io/imageId"

@@ -1,5 +1,34 @@
 #include "api/vm_model.h"
 
+#include <string.h>
+#include <strings.h>
+
+/* The next character of a name, past the code that stands for it; case counts in names, but not in codes. */
+static char next_of(const char **text)
+{
+	static const char codes[][4] = { "2f/", "5c\\", "25%" };
+	const char *t = *text;
+
+	for (size_t i = 0; *t == '%' && i < sizeof codes / sizeof *codes; i++) {
+		if (strncasecmp(t + 1, codes[i], 2))
+			continue;
+		*text = t + 3;
+		return codes[i][2];
+	}
+	*text = t + 1;
+	return *t;
+}
+
+bool vm_same_network(const char *a, const char *b)
+{
+	if (!strcmp(a, b))
+		return true;
+	while (*a && *b)
+		if (next_of(&a) != next_of(&b))
+			return false;
+	return !*a && !*b;
+}
+
 void vm_model_free(struct vm_model *model)
 {
 	if (!model)
@@ -14,6 +43,9 @@ void vm_model_free(struct vm_model *model)
 		free(model->nics[i].model);
 		free(model->nics[i].label);
 	}
+	for (size_t i = 0; i < model->network_count; i++)
+		free(model->networks[i]);
+	free(model->networks);
 	free(model->disks);
 	free(model->nics);
 	free(model->source_id);

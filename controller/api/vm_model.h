@@ -40,13 +40,19 @@ struct vm_model {
 	char *notes; /* for people, told when preflight passed: what was decided for them, or will not come along; NULL: nothing. Not kept. */
 	char *host; /* where its disks come from as far as is known before an export (vSphere: "host-12"); NULL: not known. Not kept. */
 	enum vm_power power;
-	bool guest_tools; /* a guest shutdown can be asked for */
+	bool cpu_hot_add, memory_hot_add; /* were allowed while it ran */
+	bool change_tracking;             /* the source knows which blocks were written since a snapshot */
+	bool guest_tools;                 /* a guest shutdown can be asked for */
 	struct vm_disk *disks;
 	size_t disk_count;
 	struct vm_nic *nics; /* in the source's order */
 	size_t nic_count;
+	char **networks; /* all networks of the source that the machine could be on, where they were asked for (source_ops.networks). Not kept. */
+	size_t network_count;
 };
 
+/* Whether two names of a source's networks are the same: as they are, or as vCenter writes them, with %2f for a slash, %5c and %25. */
+bool vm_same_network(const char *a, const char *b);
 void vm_model_free(struct vm_model *model);
 const char *vm_power_name(enum vm_power power); /* on, off, suspended, unknown */
 const char *vm_bus_name(enum vm_bus bus);

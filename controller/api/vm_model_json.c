@@ -22,11 +22,12 @@ json_t *vm_model_to_json(const struct vm_model *m)
 		json_array_append_new(disks, disk_to_json(&m->disks[i]));
 	for (size_t i = 0; i < m->nic_count; i++)
 		json_array_append_new(nics, nic_to_json(&m->nics[i]));
-	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:i, s:i, s:I, s:b, s:b, s:b, s:s*, s:i, s:b, s:o, s:o}", "sourceId", m->source_id,
-			 "name", m->name, "path", m->path, "description", m->description, "vcpus", (int)m->vcpus, "coresPerSocket",
-			 (int)m->cores_per_socket, "memory", (json_int_t)m->memory, "efi", m->efi, "secureBoot", m->secure_boot, "tpm",
-			 m->tpm, "guestOs", m->guest_os, "power", (int)m->power, "guestTools", m->guest_tools, "disks", disks, "nics",
-			 nics);
+	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:i, s:i, s:I, s:b, s:b, s:b, s:s*, s:i, s:b, s:b, s:b, s:b, s:o, s:o}", "sourceId",
+			 m->source_id, "name", m->name, "path", m->path, "description", m->description, "vcpus", (int)m->vcpus,
+			 "coresPerSocket", (int)m->cores_per_socket, "memory", (json_int_t)m->memory, "efi", m->efi, "secureBoot",
+			 m->secure_boot, "tpm", m->tpm, "guestOs", m->guest_os, "power", (int)m->power, "guestTools", m->guest_tools,
+			 "cpuHotAdd", m->cpu_hot_add, "memoryHotAdd", m->memory_hot_add, "changeTracking", m->change_tracking, "disks",
+			 disks, "nics", nics);
 }
 
 static char *string(const json_t *o, const char *key)
@@ -68,6 +69,9 @@ struct vm_model *vm_model_from_json(const json_t *json)
 	m->tpm = truth(json, "tpm");
 	m->power = (enum vm_power)number(json, "power");
 	m->guest_tools = truth(json, "guestTools");
+	m->cpu_hot_add = truth(json, "cpuHotAdd");
+	m->memory_hot_add = truth(json, "memoryHotAdd");
+	m->change_tracking = truth(json, "changeTracking");
 	m->disks = calloc(json_array_size(disks) + 1, sizeof *m->disks);
 	m->nics = calloc(json_array_size(nics) + 1, sizeof *m->nics);
 	if (!m->disks || !m->nics || !m->name || !m->source_id || !m->vcpus || !m->cores_per_socket)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "api/names.h"
 #include "api/problem.h"
@@ -54,6 +55,16 @@ static void check_spec(const struct step *s, json_t *problems)
 		problem_add(problems, "spec.warm is not supported by this version; remove it");
 }
 
+/* Whether spec names a source and a machine there. */
+static bool can_ask_source(const struct step *s)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+	const char *kind = spec->source_cluster.kind, *name = spec->source_cluster.name;
+
+	return kind && api_source_resource(kind) && source_ops_of(kind) && name && *name && spec->virtual_machine_name &&
+	       *spec->virtual_machine_name;
+}
+
 /* True when the source says that it is ready; else the message tells what it waits for. */
 static bool source_ready(struct step *s)
 {
@@ -82,12 +93,21 @@ static bool source_ready(struct step *s)
 	return false;
 }
 
-static char *target_name(const struct step *s)
+/* A machine of vSphere that is named by its id (vm-12, or a UUID) keeps the name that it has there. model: NULL when it is not known. */
+static char *target_name(const struct step *s, const struct vm_model *model)
 {
 	const struct vmimport_spec *spec = &s->import->spec;
+	const char *wanted = spec->virtual_machine_name, *kind = spec->source_cluster.kind;
 
 	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name)
 		return strdup(spec->target_virtual_machine_name);
+	if (model && kind && !strcasecmp(kind, api_vmware_sources.kind)) {
+		const char *path = model->path ? strrchr(model->path, '/') : NULL;
+		bool named = strlen(wanted) != 36 || strspn(wanted, "0123456789abcdefABCDEF-") != 36;
+
+		if ((!strcmp(wanted, model->source_id) || !named) && path && strcmp(path + 1, wanted))
+			return name_dns1123_label(model->name);
+	}
 	return name_dns1123_label(spec->virtual_machine_name);
 }
 
@@ -101,6 +121,23 @@ static bool about_machine(const struct error *e)
 		if (!strcmp(e->reason, reasons[i]))
 			return true;
 	return e->class == ERROR_NOT_FOUND;
+}
+
+/* Asks the source for its networks where the mapping names one that the machine is not on. */
+static int list_networks(const struct step *s, struct source *source, struct vm_model *model, struct error **err)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+
+	for (size_t i = 0; source->ops->networks && i < spec->network_mapping_count; i++) {
+		const char *network = spec->network_mapping[i].source_network;
+		bool found = !network || !*network;
+
+		for (size_t n = 0; !found && n < model->nic_count; n++)
+			found = model->nics[n].network && vm_same_network(model->nics[n].network, network);
+		if (!found)
+			return source->ops->networks(source, model, s->r->cancel, err);
+	}
+	return 0;
 }
 
 static int check_source(struct step *s, json_t *problems, struct vm_model **out, struct error **err)
@@ -121,7 +158,7 @@ static int check_source(struct step *s, json_t *problems, struct vm_model **out,
 		return 0;
 	}
 	if (!s->import->spec.skip_preflight_checks) {
-		if (source->ops->preflight(source, model, problems, s->r->cancel, err) < 0)
+		if (source->ops->preflight(source, model, problems, s->r->cancel, err) < 0 || list_networks(s, source, model, err) < 0)
 			return -1;
 		if (model->power == VM_POWER_ON && !s->import->spec.force_power_off && !model->guest_tools)
 			problem_add(problems,
@@ -149,26 +186,32 @@ int step_new(struct step *s, struct error **err)
 		s->status->start_time = strdup(now);
 	}
 	check_spec(s, problems);
-	if (json_array_size(problems))
-		goto decide;
-	if (!source_ready(s))
-		return 0;
-	if (check_source(s, problems, &model, err) < 0)
-		return -1;
-	name = target_name(s);
+	/* What is wrong already does not keep the rest from being looked at, so that all is told at once. */
+	if (can_ask_source(s)) {
+		if (source_ready(s)) {
+			if (check_source(s, problems, &model, err) < 0)
+				return -1;
+		} else if (!json_array_size(problems)) {
+			return 0;
+		} else {
+			s->again_ms = 0;
+		}
+	}
+	name = target_name(s, model);
 	struct target_import import = { .object = s->object, .import = s->import, .vm_name = name };
 	if (!name || s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
 		return -1;
 	directory = step_directory(s);
 	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
 		problem_add(problems, "%s", error_message(no_space));
-decide:
 	if (json_array_size(problems)) {
 		text = join(problems);
 		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
 	} else {
 		const char *notes = model ? model->notes : NULL;
 
+		free(s->status->imported_virtual_machine_name);
+		s->status->imported_virtual_machine_name = move_ptr(name);
 		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s", notes ? "; note: " : "", notes ? notes : "");
 	}
 	return 0;
@@ -176,13 +219,17 @@ decide:
 
 int step_valid(struct step *s, struct error **err)
 {
-	AUTO_FREE char *name = target_name(s), *text = NULL;
+	AUTO_FREE char *name = NULL, *text = NULL;
 	AUTO_JSON json_t *problems = json_array();
 
-	if (!name || !problems)
+	if (!problems)
 		return error_set_errno(err, ENOMEM, "cannot name the machine");
-	free(s->status->imported_virtual_machine_name);
-	s->status->imported_virtual_machine_name = move_ptr(name);
+	if (!s->status->imported_virtual_machine_name) { /* checked by another version, or by Harvester's controller */
+		name = target_name(s, NULL);
+		if (!name)
+			return error_set_errno(err, ENOMEM, "cannot name the machine");
+		s->status->imported_virtual_machine_name = move_ptr(name);
+	}
 	struct target_import import = step_target_import(s);
 	/* The name may have been taken since the first check. */
 	if (s->r->options.target->ops->preflight(s->r->options.target, &import, NULL, problems, err) < 0)

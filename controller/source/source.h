@@ -75,6 +75,8 @@ struct source_ops {
 	struct vm_model *(*describe)(struct source *, const struct source_vm_name *, struct cancel *, struct error **err);
 	/* What would stand in the way of an import: appends a string for each problem to the JSON array problems. */
 	int (*preflight)(struct source *, const struct vm_model *, json_t *problems, struct cancel *, struct error **err);
+	/* Fills model->networks, where a machine may be on others than its cards are. May be NULL: those of its cards are all. */
+	int (*networks)(struct source *, struct vm_model *, struct cancel *, struct error **err);
 	int (*power_state)(struct source *, const struct vm_model *, enum vm_power *out, struct cancel *, struct error **err);
 	int (*shutdown_guest)(struct source *, const struct vm_model *, struct cancel *, struct error **err); /* asks; returns at once */
 	int (*power_off)(struct source *, const struct vm_model *, struct cancel *, struct error **err);      /* hard; waits for it */

@@ -8,7 +8,11 @@
 static bool has_network(const struct vm_model *model, const char *network)
 {
 	for (size_t i = 0; i < model->nic_count; i++)
-		if (model->nics[i].network && !strcmp(model->nics[i].network, network))
+		if (model->nics[i].network && vm_same_network(model->nics[i].network, network))
+			return true;
+	/* One list of mappings may serve many machines: it is enough that the network exists. */
+	for (size_t i = 0; i < model->network_count; i++)
+		if (vm_same_network(model->networks[i], network))
 			return true;
 	return false;
 }
@@ -34,15 +38,20 @@ void mapping_check(const struct target_import *t, const struct vm_model *model, 
 			continue;
 		}
 		for (size_t k = 0; k < i; k++)
-			if (spec->network_mapping[k].source_network && !strcmp(spec->network_mapping[k].source_network, network))
+			if (spec->network_mapping[k].source_network && vm_same_network(spec->network_mapping[k].source_network, network))
 				problem_add(problems, "spec.networkMapping names the source network \"%s\" twice", network);
 		if (model && !spec->skip_preflight_checks && !has_network(model, network)) {
 			CLEANUP(buffer_free) struct buffer list = { 0 };
 
 			buffer_init(&list, 16384);
 			list_networks(model, &list);
-			problem_add(problems, "spec.networkMapping[%zu].sourceNetwork \"%s\" is no network of %s, which is on: %s", i,
-				    network, model->name, list.data ? list.data : "");
+			if (model->networks)
+				problem_add(problems,
+					    "spec.networkMapping[%zu].sourceNetwork \"%s\" does not exist at the source; %s is on: %s", i,
+					    network, model->name, list.data ? list.data : "");
+			else
+				problem_add(problems, "spec.networkMapping[%zu].sourceNetwork \"%s\" is no network of %s, which is on: %s",
+					    i, network, model->name, list.data ? list.data : "");
 		}
 	}
 }

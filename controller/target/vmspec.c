@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/guest_os.h"
 #include "api/names.h"
 #include "api/resources.h"
 
@@ -60,7 +61,7 @@ static const struct api_network_mapping *mapping_of(const struct vmimport *impor
 	for (size_t i = 0; network && i < import->spec.network_mapping_count; i++) {
 		const struct api_network_mapping *m = &import->spec.network_mapping[i];
 
-		if (m->source_network && !strcmp(m->source_network, network))
+		if (m->source_network && vm_same_network(m->source_network, network))
 			return m;
 	}
 	return NULL;
@@ -132,10 +133,41 @@ static json_t *firmware_of(const struct vm_model *model)
 	return json_pack("{s:{s:{s:b}}}", "bootloader", "efi", "secureBoot", (int)model->secure_boot);
 }
 
+/* What Windows knows of the hypervisor under it: without, it looks at clocks that are slow to emulate, and takes a busy host for a fault of
+ * its own. Chosen as KubeVirt's own preferences for Windows do, but for what ties a machine to hosts of one kind (reenlightenment, evmcs). */
+static json_t *enlightenments_of(const struct vm_model *model)
+{
+	enum guest_windows windows = guest_os_windows(model->guest_os);
+	json_t *hyperv;
+
+	if (windows < GUEST_WINDOWS_VISTA)
+		return NULL;
+	hyperv = json_pack("{s:{}, s:{}, s:{s:i}}", "relaxed", "vapic", "spinlocks", "spinlocks", 8191);
+	if (windows >= GUEST_WINDOWS_TEN)
+		json_object_update_new(hyperv, json_pack("{s:{}, s:{}, s:{}, s:{}, s:{s:{}}, s:{}, s:{}, s:{}}", "vpindex", "runtime",
+							 "reset", "synic", "synictimer", "direct", "frequencies", "tlbflush", "ipi"));
+	return hyperv;
+}
+
+/* The clock that Windows keeps time by; others ask for what they want. */
+static json_t *clock_of(const struct vm_model *model)
+{
+	if (!guest_os_is_windows(model->guest_os))
+		return NULL;
+	return json_pack("{s:{}, s:{s:{s:b}, s:{s:s}, s:{s:s}, s:{}}}", "utc", "timer", "hpet", "present", 0, "pit", "tickPolicy", "delay",
+			 "rtc", "tickPolicy", "catchup", "hyperv");
+}
+
 static json_t *features_of(const struct vm_model *model)
 {
 	json_t *features = json_pack("{s:{s:b}}", "acpi", "enabled", 1);
 
+	json_t *hyperv = enlightenments_of(model);
+
+	if (hyperv) {
+		json_object_set_new(features, "apic", json_object());
+		json_object_set_new(features, "hyperv", hyperv);
+	}
 	if (model->efi && model->secure_boot) /* KubeVirt wants system management mode for it */
 		json_object_set_new(features, "smm", json_pack("{s:b}", "enabled", 1));
 	return features;
@@ -147,7 +179,7 @@ static json_t *domain_of(const struct vm_model *model, json_t *disks, json_t *in
 	bool divides = model->cores_per_socket && model->vcpus % model->cores_per_socket == 0;
 	unsigned cores = divides ? model->cores_per_socket : 1;
 	char memory[32], cpus[16];
-	json_t *domain;
+	json_t *domain, *clock = clock_of(model);
 
 	snprintf(memory, sizeof memory, "%lluMi", (unsigned long long)(model->memory / MIB + (model->memory % MIB != 0)));
 	snprintf(cpus, sizeof cpus, "%u", model->vcpus);
@@ -156,6 +188,8 @@ static json_t *domain_of(const struct vm_model *model, json_t *disks, json_t *in
 			   "sockets", (int)(model->vcpus / cores), "threads", 1, "memory", "guest", memory, "resources", "limits", "cpu",
 			   cpus, "memory", memory, "requests", "memory", memory, "features", features_of(model), "firmware",
 			   firmware_of(model), "devices", "disks", disks, "interfaces", interfaces);
+	if (clock)
+		json_object_set_new(domain, "clock", clock);
 	if (model->tpm)
 		json_object_set_new(json_object_get(domain, "devices"), "tpm", json_object());
 	return domain;
@@ -228,6 +262,8 @@ json_t *vmspec_build(const struct target_import *t, const struct vm_model *model
 			  t->vm_name ? t->vm_name : "");
 		return NULL;
 	}
+	if (guest_os_label(model->guest_os))
+		json_object_set_new(json_path(vm, "metadata.labels"), API_LABEL_OS, json_string(guest_os_label(model->guest_os)));
 	annotations = json_path(vm, "metadata.annotations");
 	if (model->description && *model->description && (description = description_of(model->description)))
 		json_object_set_new(annotations, "field.cattle.io/description", description);

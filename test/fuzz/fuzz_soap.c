@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	check_model(m);
-	vmware_check_of(objects, m, problems);
+	vmware_check_of(objects, NULL, m, problems);
 	read_lease(vmware_property(objects, "info"), m);
 	return 0;
 }

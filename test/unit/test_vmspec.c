@@ -173,6 +173,38 @@ static void firmware(void **state)
 	}
 }
 
+#define TIMERS "{'timer':{'hpet':{'present':false},'hyperv':{},'pit':{'tickPolicy':'delay'},'rtc':{'tickPolicy':'catchup'}},'utc':{}}"
+#define VISTA "'relaxed':{},'spinlocks':{'spinlocks':8191}"
+
+static void guest_systems(void **state)
+{
+	static const struct {
+		const char *id, *label, *features, *clock;
+	} cases[] = {
+		{ NULL, "(absent)", "{'acpi':{'enabled':true}}", "(absent)" },
+		{ "debian12_64Guest", "debian", "{'acpi':{'enabled':true}}", "(absent)" },
+		{ "otherGuest64", "(absent)", "{'acpi':{'enabled':true}}", "(absent)" },
+		{ "winXPProGuest", "windows", "{'acpi':{'enabled':true}}", TIMERS },
+		{ "windows8Server64Guest", "windows", "{'acpi':{'enabled':true},'apic':{},'hyperv':{" VISTA ",'vapic':{}}}", TIMERS },
+		{ "windows2019srv_64Guest", "windows",
+		  "{'acpi':{'enabled':true},'apic':{},'hyperv':{'frequencies':{},'ipi':{},'relaxed':{},'reset':{},'runtime':{},"
+		  "'spinlocks':{'spinlocks':8191},'synic':{},'synictimer':{'direct':{}},'tlbflush':{},'vapic':{},'vpindex':{}}}",
+		  TIMERS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct vm_model model = small();
+
+		model.guest_os = (char *)cases[i].id;
+		AUTO_JSON json_t *vm = build("{}", &model);
+		const char *label = json_string_value(json_object_get(json_path(vm, "metadata.labels"), "harvesterhci.io/os"));
+		assert_string_equal(label ? label : "(absent)", cases[i].label);
+		assert_json(json_path(vm, DOMAIN ".features"), cases[i].features);
+		assert_json(json_path(vm, DOMAIN ".clock"), cases[i].clock);
+	}
+}
+
 static void run_strategy(void **state)
 {
 	static const struct {
@@ -377,10 +409,12 @@ static void nic_models(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(frame),    cmocka_unit_test(processors),   cmocka_unit_test(memory),
-		cmocka_unit_test(firmware), cmocka_unit_test(run_strategy), cmocka_unit_test(disks),
-		cmocka_unit_test(nics),     cmocka_unit_test(description),  cmocka_unit_test(incomplete_descriptions),
-		cmocka_unit_test(buses),    cmocka_unit_test(nic_models),
+		cmocka_unit_test(frame),         cmocka_unit_test(processors),
+		cmocka_unit_test(memory),        cmocka_unit_test(firmware),
+		cmocka_unit_test(guest_systems), cmocka_unit_test(run_strategy),
+		cmocka_unit_test(disks),         cmocka_unit_test(nics),
+		cmocka_unit_test(description),   cmocka_unit_test(incomplete_descriptions),
+		cmocka_unit_test(buses),         cmocka_unit_test(nic_models),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "source/vmware/check.h"
 #include "source/vmware/device_url.h"
 #include "source/vmware/model.h"
 #include "json/codec.h"
@@ -133,8 +134,8 @@ static void test_disks_are_in_boot_order(void **state)
 						   "2017 ParaVirtualSCSIController1:1", "16000 VirtualAHCIController0:0", NULL });
 	assert_int_equal(plain->disks[2].bus, VM_BUS_PVSCSI);
 	assert_int_equal(plain->disks[3].bus, VM_BUS_SATA);
-	expect_disks(chosen, (const char *const[]){ "16000 VirtualAHCIController0:0", "2000 VirtualLsiLogicController0:0",
-						    "2002 VirtualLsiLogicController0:2", NULL });
+	expect_disks(chosen, (const char *const[]){ "16000 VirtualAHCIController0:0", "2002 VirtualLsiLogicController0:2",
+						    "2000 VirtualLsiLogicController0:0", "2017 ParaVirtualSCSIController1:1", NULL });
 }
 
 static void test_allocated_bytes(void **state)
@@ -189,34 +190,148 @@ static void test_what_makes_no_model(void **state)
 	}
 }
 
-static void test_preflight(void **state)
+#define VDISK(key, label, backing, more)                                                                                  \
+	"<VirtualDevice xsi:type=\"VirtualDisk\"><key>" key "</key><deviceInfo><label>" label "</label></deviceInfo>" MIB \
+	"<backing xsi:type=\"Virtual" backing "</backing>" more "</VirtualDevice>"
+#define PLAIN(inner) "DiskFlatVer2BackingInfo\">" inner
+#define RDM(inner) "DiskRawDiskMappingVer1BackingInfo\">" inner
+#define SHARED_BUS                                                                                    \
+	"<VirtualDevice xsi:type=\"VirtualLsiLogicSASController\"><key>1001</key><deviceInfo><label>" \
+	"SCSI controller 1</label></deviceInfo><busNumber>1</busNumber><sharedBus>physicalSharing</sharedBus></VirtualDevice>"
+#define KEY "<keyId><keyId>k</keyId></keyId>"
+
+/* The problems as "a|b". */
+static char *problems_of(const char *text, const json_t *offline)
 {
-	static const char text[] = MACHINE(
-		"<VirtualDevice xsi:type=\"VirtualDisk\"><key>1</key><deviceInfo><label>Hard disk 1</label></deviceInfo>" MIB
-		"<backing xsi:type=\"VirtualDiskFlatVer2BackingInfo\"><sharing>sharingMultiWriter</sharing></backing></VirtualDevice>"
-		"<VirtualDevice xsi:type=\"VirtualDisk\"><key>2</key>" MIB
-		"<backing xsi:type=\"VirtualDiskRawDiskMappingVer1BackingInfo\"><compatibilityMode>physicalMode</compatibilityMode></backing></VirtualDevice>"
-		"<VirtualDevice xsi:type=\"VirtualDisk\"><key>3</key>" MIB
-		"<backing xsi:type=\"VirtualDiskRawDiskMappingVer1BackingInfo\"><compatibilityMode>virtualMode</compatibilityMode></backing></VirtualDevice>",
-		TEXT("runtime.powerState", "suspended") TEXT("runtime.connectionState", "inaccessible")
-			PROPERTY("config.keyId", "<val><keyId>k</keyId></val>"));
-	static const char *const wanted[] = { "is inaccessible at the source", "is suspended", "is encrypted",
-					      "Hard disk 1 of /DC1/vm/web is shared",
-					      "a disk of /DC1/vm/web is a raw device mapping in physical mode" };
 	AUTO_XML xmlDoc *doc = parse(text);
 	AUTO_VM_MODEL struct vm_model *m = model_of(text, NULL);
-	AUTO_JSON json_t *problems = json_array(), *none = json_array();
+	AUTO_JSON json_t *problems = json_array();
+	char *all = strdup("");
+	const json_t *problem;
+	size_t i;
+
+	vmware_check_of(xmlDocGetRootElement(doc), offline, m, problems);
+	json_array_foreach (problems, i, problem) {
+		char *longer = NULL;
+
+		assert_true(asprintf(&longer, "%s%s%s", all, i ? "|" : "", json_string_value(problem)) > 0);
+		free(all);
+		all = longer;
+	}
+	return all;
+}
+
+static void test_preflight(void **state)
+{
+	static const char *const cases[][2] = {
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""), ""), ""), "" },
+		{ MACHINE("", TEXT("runtime.connectionState", "connected")), "/DC1/vm/web has no disks to import" },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN("<sharing>sharingMultiWriter</sharing>"), "")
+				  VDISK("2", "", RDM("<compatibilityMode>physicalMode</compatibilityMode>"), "")
+					  VDISK("3", "Hard disk 3", RDM("<compatibilityMode>virtualMode</compatibilityMode>"), ""),
+			  TEXT("runtime.powerState", "suspended") TEXT("runtime.connectionState", "inaccessible")
+				  PROPERTY("config.keyId", "<val><keyId>k</keyId></val>")),
+		  "/DC1/vm/web is inaccessible at the source: its host or its files cannot be reached|"
+		  "/DC1/vm/web is suspended, and what its memory holds would be lost; resume it and shut it down, or power it off|"
+		  "The configuration of /DC1/vm/web is encrypted; decrypt the virtual machine first|"
+		  "Hard disk 1 of /DC1/vm/web is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first|"
+		  "A disk of /DC1/vm/web is a raw device mapping in physical mode, which vSphere does not export; change it to virtual mode or "
+		  "detach it first" },
+		{ MACHINE(SHARED_BUS VDISK("1", "Quorum", PLAIN(""), "<controllerKey>1001</controllerKey>"), ""),
+		  "Quorum of /DC1/vm/web hangs on SCSI controller 1, whose bus is shared with other machines (physicalSharing); a consistent copy "
+		  "cannot be made, detach it first" },
+		{ MACHINE(VDISK("1", "Hard disk 1", "DiskRawDiskVer2BackingInfo\">", ""), ""),
+		  "Hard disk 1 of /DC1/vm/web is a disk of its host, which vSphere does not export; detach it first" },
+		/* Encrypted: all of it; a disk; or only what a vTPM brings with it. */
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(KEY), ""), PROPERTY("config.keyId", "<val><keyId>k</keyId></val>")),
+		  "Hard disk 1 of /DC1/vm/web is encrypted; decrypt it first (in the vSphere Client: VM Policies, with a storage policy without "
+		  "encryption)" },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""),
+				"") "<VirtualDevice xsi:type=\"VirtualTPM\"><key>11000</key></VirtualDevice>",
+			  PROPERTY("config.keyId", "<val><keyId>k</keyId></val>")),
+		  "" },
+		/* Where the files are, of what a snapshot or a linked clone stands on, too. */
+		{ MACHINE(VDISK("1", "Hard disk 1",
+				PLAIN("<fileName>[a] web-000001.vmdk</fileName><datastore>datastore-1</datastore>"
+				      "<parent><fileName>[b c] web.vmdk</fileName><datastore>datastore-2</datastore></parent>"),
+				""),
+			  ""),
+		  "Hard disk 1 of /DC1/vm/web lies on the datastore b c, which is not accessible at the source ([b c] web.vmdk)" },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""), ""),
+			  PROPERTY(
+				  "layoutEx",
+				  "<val><file><key>5</key><name>[a] web-flat.vmdk</name><accessible>false</accessible></file><disk><key>1</key>"
+				  "<chain><fileKey>4</fileKey><fileKey>5</fileKey></chain></disk></val>")),
+		  "Hard disk 1 of /DC1/vm/web cannot be read at the source: its file [a] web-flat.vmdk is not accessible" },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""),
+				"") "<VirtualDevice xsi:type=\"VirtualNVDIMM\"><key>2</key><deviceInfo><label>NVDIMM 1</label></deviceInfo></VirtualDevice>",
+			  TEXT("runtime.faultToleranceState", "running")),
+		  "/DC1/vm/web is protected by Fault Tolerance (running), which forbids an export; turn it off first|"
+		  "NVDIMM 1 of /DC1/vm/web holds data in persistent memory, which vSphere does not export; detach it first" },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""), ""), TEXT("runtime.faultToleranceState", "notConfigured")), "" },
+	};
+	AUTO_JSON json_t *offline = json_pack("{s:s}", "datastore-2", "b c");
 
 	(void)state;
-	vmware_check_of(xmlDocGetRootElement(doc), m, problems);
-	assert_int_equal(json_array_size(problems), sizeof wanted / sizeof *wanted);
-	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-		assert_non_null(strstr(json_string_value(json_array_get(problems, i)), wanted[i]));
-	AUTO_XML xmlDoc *empty = parse(MACHINE("", TEXT("runtime.connectionState", "connected")));
-	AUTO_VM_MODEL struct vm_model *diskless = model_of(MACHINE("", ""), NULL);
-	vmware_check_of(xmlDocGetRootElement(empty), diskless, none);
-	assert_int_equal(json_array_size(none), 1);
-	assert_non_null(strstr(json_string_value(json_array_get(none, 0)), "no disks"));
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		AUTO_FREE char *got = problems_of(cases[i][0], offline);
+
+		assert_string_equal(got, cases[i][1]);
+	}
+}
+
+#define DEVICE(type, key, label, inner) \
+	"<VirtualDevice xsi:type=\"" type "\"><key>" key "</key><deviceInfo><label>" label "</label></deviceInfo>" inner "</VirtualDevice>"
+
+static void test_notes(void **state)
+{
+	static const char *const cases[][2] = {
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN(""), ""), ""), NULL },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN("<diskMode>independent_persistent</diskMode>"), ""),
+			  TEXT("runtime.powerState", "poweredOn")),
+		  NULL },
+		{ MACHINE(VDISK("1", "Hard disk 1", PLAIN("<diskMode>independent_nonpersistent</diskMode>"), "")
+				  VDISK("2", "Hard disk 2", RDM("<compatibilityMode>virtualMode</compatibilityMode>"), ""),
+			  TEXT("runtime.powerState", "poweredOn")),
+		  "Hard disk 1 is independent_nonpersistent: vSphere drops what the guest has written to it when it is powered off; "
+		  "Hard disk 2 is a raw device mapping and becomes an ordinary disk" },
+		{ MACHINE("", TEXT("config.cpuHotAddEnabled", "true") TEXT("config.memoryHotAddEnabled", "true")),
+		  "adding CPUs and memory while it runs is allowed at the source, and is to be enabled anew on the target" },
+		{ MACHINE(DEVICE("VirtualCdrom", "3000", "CD/DVD drive 1",
+				 "<backing xsi:type=\"VirtualCdromIsoBackingInfo\"><fileName>[a] tools.iso</fileName></backing>")
+				  DEVICE("VirtualCdrom", "3001", "CD/DVD drive 2",
+					 "<backing xsi:type=\"VirtualCdromRemotePassthroughBackingInfo\"/>"),
+			  ""),
+		  "CD/DVD drive 1 holds [a] tools.iso, which stays behind" },
+		{ MACHINE(DEVICE("VirtualPCIPassthrough", "13000", "PCI device 0", "")
+				  DEVICE("VirtualSerialPort", "9000", "Serial port 1", ""),
+			  ""),
+		  "PCI device 0 (VirtualPCIPassthrough) does not come along; Serial port 1 (VirtualSerialPort) does not come along" },
+		{ MACHINE(DEVICE("VirtualE1000", "4000", "Network adapter 1",
+				 "<connectable><startConnected>false</startConnected></connectable>"),
+			  ""),
+		  "Network adapter 1 is disconnected at the source and comes connected" },
+		{ MACHINE("",
+			  PROPERTY("snapshot", "<val><rootSnapshotList><childSnapshotList/><childSnapshotList/></rootSnapshotList></val>")),
+		  "its 3 snapshots stay behind: the disks come as they are now" },
+		{ MACHINE(DEVICE("VirtualTPM", "11000", "Virtual TPM", "") CONTROLLER("VirtualNVMEController", "31000", "0")
+				  DISK("31000", "31000", "0", MIB) NIC("VirtualVmxnet3", "00:50:56:00:00:01", "xsi:type=\"x\">"),
+			  TEXT("config.guestId", "windows11_64Guest")),
+		  "the vTPM comes empty, and what is sealed in it stays behind: suspend BitLocker, or have its recovery key at hand; "
+		  "its NVMe disks become virtio ones: install the virtio drivers in Windows first; "
+		  "its vmxnet cards become virtio ones: install the virtio drivers in Windows, or set spec.networkMapping[].networkInterfaceModel to "
+		  "e1000" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		AUTO_VM_MODEL struct vm_model *m = model_of(cases[i][0], NULL);
+
+		if (cases[i][1])
+			assert_string_equal(m->notes ? m->notes : "(none)", cases[i][1]);
+		else
+			assert_null(m->notes);
+	}
 }
 
 /* --- device URLs ------------------------------------------------------------------------------------------------------- */
@@ -327,6 +442,7 @@ int main(void)
 		cmocka_unit_test(test_allocated_bytes),
 		cmocka_unit_test(test_what_makes_no_model),
 		cmocka_unit_test(test_preflight),
+		cmocka_unit_test(test_notes),
 		cmocka_unit_test(test_urls_are_matched_with_disks),
 		cmocka_unit_test(test_urls_without_a_host),
 	};

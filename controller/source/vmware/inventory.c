@@ -1,8 +1,10 @@
 #include "source/vmware/inventory.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "source/vmware/property.h"
 #include "json/codec.h"
@@ -22,6 +24,7 @@ static int keep(void *arg, const xmlNode *objects)
 	AUTO_FREE char *parent = xml_text(parent_node), *folder = xml_text(vmware_property(objects, "vmFolder"));
 	AUTO_FREE char *parent_folder = xml_text(vmware_property(objects, "parentFolder"));
 	AUTO_FREE char *vapp = xml_text(vmware_property(objects, "parentVApp"));
+	AUTO_FREE char *uuid = xml_text(vmware_property(objects, "config.instanceUuid"));
 
 	if (!ref || !type || !name)
 		return 0; /* not readable by this user: as if it were not there */
@@ -32,8 +35,9 @@ static int keep(void *arg, const xmlNode *objects)
 	}
 	if (!parent && vapp)
 		parent = move_ptr(vapp);
-	return json_object_set_new(inventory->objects, ref,
-				   json_pack("{s:s, s:s, s:s*, s:s*}", "type", type, "name", name, "parent", parent, "vmFolder", folder));
+	return json_object_set_new(
+		inventory->objects, ref,
+		json_pack("{s:s, s:s, s:s*, s:s*, s:s*}", "type", type, "name", name, "parent", parent, "vmFolder", folder, "uuid", uuid));
 }
 
 /* vCenter writes /, \ and % of a name as %2f, %5c and %25. */
@@ -145,8 +149,6 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 	buffer_add_string(&all, "");
 	if (!objects || !wanted)
 		return error_set_errno(err, ENOMEM, "cannot list the datacenters");
-	if (!*wanted)
-		return error_set(err, ERROR_PERMANENT, "DatacenterMissing", "spec.dc is empty; name the datacenter");
 	if (list_datacenters(s, &inventory, cancel, err) < 0)
 		return error_wrap(err, "cannot list the datacenters of %s", vmware_session_host(s));
 	json_object_foreach (objects, ref, object) {
@@ -158,8 +160,8 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 		if (!here)
 			return error_set_errno(err, ENOMEM, "cannot list the datacenters");
 		list_path(&all, &all_count, here);
-		if (!same_name(json_path_string(object, "name"), wanted) && !same_name(here + (*wanted == '/' ? 0 : 1), wanted))
-			continue;
+		if (*wanted && !same_name(json_path_string(object, "name"), wanted) && !same_name(here + (*wanted == '/' ? 0 : 1), wanted))
+			continue; /* not named: the only one is meant, as of an ESXi host */
 		list_path(&matching, &found, here);
 		free(path);
 		path = move_ptr(here);
@@ -168,6 +170,9 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 		if (!folder)
 			return error_set_errno(err, ENOMEM, "cannot list the datacenters");
 	}
+	if (!*wanted && found != 1)
+		return error_set(err, ERROR_PERMANENT, "DatacenterMissing", "spec.dc is empty, and %s has %s; write one of them there: %s",
+				 vmware_session_host(s), found ? "several datacenters" : "no datacenter", found ? matching.data : "none");
 	if (!found)
 		return error_set(err, ERROR_PERMANENT, "DatacenterNotFound", "%s has no datacenter %s; correct spec.dc. It has: %s",
 				 vmware_session_host(s), dc, all_count ? all.data : "none that this user may see");
@@ -179,16 +184,30 @@ int vmware_find_datacenter(struct vmware_session *s, const char *dc, char **path
 	return 0;
 }
 
-static int list_vms(struct vmware_session *s, const char *vm_folder, struct inventory *inventory, struct cancel *cancel, struct error **err)
+/* 8-4-4-4-12 hexadecimal digits. */
+static bool is_uuid(const char *text)
+{
+	size_t i = 0;
+
+	for (; text[i] && i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+			return false;
+	return i == 36 && !text[i];
+}
+
+static int list_vms(struct vmware_session *s, const char *vm_folder, bool uuids, struct inventory *inventory, struct cancel *cancel,
+		    struct error **err)
 {
 	CLEANUP(buffer_free) struct buffer spec = { 0 };
 
 	buffer_init(&spec, 65536);
+	buffer_add_string(&spec, "<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
+				 "<pathSet>parentVApp</pathSet>");
+	if (uuids)
+		buffer_add_string(&spec, "<pathSet>config.instanceUuid</pathSet>");
 	buffer_add_string(
 		&spec,
-		"<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet><pathSet>parent</pathSet>"
-		"<pathSet>parentVApp</pathSet></propSet>"
-		"<propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
+		"</propSet><propSet><type>Folder</type><pathSet>name</pathSet><pathSet>parent</pathSet></propSet>"
 		"<propSet><type>VirtualApp</type><pathSet>name</pathSet><pathSet>parent</pathSet><pathSet>parentFolder</pathSet></propSet>"
 		"<objectSet><obj type=\"Folder\">");
 	xml_add_escaped(&spec, vm_folder);
@@ -225,10 +244,10 @@ static bool is_named(const char *path, const char *have, const char *dc_path, co
 	return below && absolute && (same_name(path, below) || (*folder == '/' && same_name(path, absolute)));
 }
 
-/* "vm-123", the managed object id, in place of a name. */
+/* "vm-123", the managed object id, in place of a name; an ESXi host has plain numbers. */
 static bool is_reference(const char *name)
 {
-	const char *digits = !strncmp(name, "vm-", 3) ? name + 3 : "";
+	const char *digits = !strncmp(name, "vm-", 3) ? name + 3 : name;
 
 	return *digits && strspn(digits, "0123456789") == strlen(digits);
 }
@@ -247,11 +266,12 @@ static void candidates_free(struct candidates *c)
 	buffer_free(&c->paths);
 }
 
-enum manner { BY_PLACE, BY_NAME, BY_REFERENCE };
+enum manner { BY_PLACE, BY_NAME, BY_REFERENCE, BY_UUID };
 
-static bool matches(enum manner how, const char *ref, const char *have, const char *path, const char *dc_path,
+static bool matches(enum manner how, const char *ref, const json_t *object, const char *path, const char *dc_path,
 		    const struct source_vm_name *name)
 {
+	const char *have = json_path_string(object, "name"), *uuid = json_path_string(object, "uuid");
 	AUTO_FREE char *direct = NULL;
 
 	switch (how) {
@@ -263,6 +283,8 @@ static bool matches(enum manner how, const char *ref, const char *have, const ch
 		return is_named(path, have, dc_path, name);
 	case BY_REFERENCE:
 		return is_reference(name->name) && !strcmp(ref, name->name);
+	case BY_UUID:
+		return is_uuid(name->name) && uuid && !strcasecmp(uuid, name->name);
 	}
 	return false;
 }
@@ -281,7 +303,7 @@ static int collect(const struct inventory *inventory, enum manner how, const cha
 		path = path_of(inventory, ref, dc_path);
 		if (!path)
 			return -1;
-		if (!matches(how, ref, json_path_string(object, "name"), path, dc_path, name))
+		if (!matches(how, ref, object, path, dc_path, name))
 			continue;
 		list_path(&out->paths, &out->count, path);
 		free(out->path);
@@ -297,7 +319,7 @@ static int collect(const struct inventory *inventory, enum manner how, const cha
 int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name, char **ref_out,
 		   char **path_out, struct cancel *cancel, struct error **err)
 {
-	static const enum manner manners[] = { BY_PLACE, BY_NAME, BY_REFERENCE };
+	static const enum manner manners[] = { BY_PLACE, BY_NAME, BY_REFERENCE, BY_UUID };
 	AUTO_JSON json_t *objects = json_object();
 	struct inventory inventory = { objects };
 	CLEANUP(candidates_free) struct candidates found = { 0 };
@@ -305,7 +327,7 @@ int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm
 	buffer_init(&found.paths, 16384);
 	if (!objects)
 		return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
-	if (list_vms(s, vm_folder, &inventory, cancel, err) < 0)
+	if (list_vms(s, vm_folder, is_uuid(name->name), &inventory, cancel, err) < 0)
 		return error_wrap(err, "cannot list the virtual machines of %s", dc_path);
 	for (size_t i = 0; i < sizeof manners / sizeof *manners && !found.count; i++)
 		if (collect(&inventory, manners[i], dc_path, name, &found) < 0)
@@ -323,5 +345,37 @@ int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm
 				 found.paths.data ? found.paths.data : "");
 	*ref_out = move_ptr(found.ref);
 	*path_out = move_ptr(found.path);
+	return 0;
+}
+
+static int keep_name(void *arg, const xmlNode *objects)
+{
+	struct vm_model *m = arg;
+	AUTO_FREE char *name = xml_text(vmware_property(objects, "name"));
+	char **longer = name ? realloc(m->networks, (m->network_count + 1) * sizeof *longer) : NULL;
+
+	if (!name)
+		return 0;
+	if (!longer)
+		return -1;
+	m->networks = longer;
+	m->networks[m->network_count++] = move_ptr(name);
+	return 0;
+}
+
+int vmware_list_networks(struct vmware_session *s, const char *vm_folder, struct vm_model *model, struct cancel *cancel, struct error **err)
+{
+	CLEANUP(buffer_free) struct buffer spec = { 0 };
+
+	buffer_init(&spec, 65536);
+	buffer_add_string(&spec, "<specSet><propSet><type>Network</type><pathSet>name</pathSet></propSet><objectSet><obj type=\"Folder\">");
+	xml_add_escaped(&spec, vm_folder);
+	buffer_add_string(&spec,
+			  "</obj><skip>true</skip>"
+			  "<selectSet xsi:type=\"TraversalSpec\"><name>up</name><type>Folder</type><path>parent</path><skip>true</skip>"
+			  "<selectSet xsi:type=\"TraversalSpec\"><name>networks</name><type>Datacenter</type><path>network</path>"
+			  "<skip>false</skip></selectSet></selectSet></objectSet></specSet>");
+	if (vmware_retrieve(s, spec.data, keep_name, model, cancel, err) < 0)
+		return error_wrap(err, "cannot list the networks");
 	return 0;
 }

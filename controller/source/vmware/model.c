@@ -1,10 +1,10 @@
 #include "source/vmware/model.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "source/vmware/notes.h"
 #include "source/vmware/property.h"
 #include "json/codec.h"
 
@@ -136,9 +136,9 @@ static char *network_of(const xmlNode *backing, const json_t *names)
 	return name ? strdup(name) : move_ptr(id);
 }
 
-static void add_nic(struct vm_model *m, const xmlNode *device, const char *model, const json_t *names)
+static struct vm_nic nic_of(const xmlNode *device, const char *model, const json_t *names)
 {
-	m->nics[m->nic_count++] = (struct vm_nic){
+	return (struct vm_nic){
 		.network = network_of(xml_child(device, "backing"), names),
 		.mac = xml_path_text(device, "macAddress"),
 		.model = strdup(model),
@@ -210,23 +210,25 @@ static enum vm_bus family_of(enum vm_bus bus)
 	return bus == VM_BUS_PVSCSI ? VM_BUS_SCSI : bus; /* they share bus numbers */
 }
 
-/* The disk that the boot order names comes first. */
-static void prefer_boot_disk(struct placed_disk *disks, size_t count, const xmlNode *boot_options)
+/* The disks that the boot order names come first, in its order. */
+static void prefer_boot_disks(struct placed_disk *disks, size_t count, const xmlNode *boot_options)
 {
+	size_t placed = 0;
+
 	for (const xmlNode *o = xml_child(boot_options, "bootOrder"); o; o = xml_next(o, "bootOrder")) {
 		AUTO_FREE char *type = xml_type(o);
 		int64_t key = xml_path_number(o, "deviceKey", -1);
 
 		if (!type || strcmp(type, "VirtualMachineBootOptionsBootableDiskDevice"))
 			continue;
-		for (size_t i = 0; i < count; i++) {
-			struct placed_disk first = disks[i];
+		for (size_t i = placed; i < count; i++) {
+			struct placed_disk next = disks[i];
 
-			if (first.key != key)
+			if (next.key != key)
 				continue;
-			memmove(disks + 1, disks, i * sizeof *disks);
-			disks[0] = first;
-			return;
+			memmove(disks + placed + 1, disks + placed, (i - placed) * sizeof *disks);
+			disks[placed++] = next;
+			break;
 		}
 	}
 }
@@ -259,7 +261,7 @@ static int read_disks(struct vm_model *m, const xmlNode *list, size_t max, const
 		count++;
 	}
 	qsort(disks, count, sizeof *disks, by_place);
-	prefer_boot_disk(disks, count, boot_options);
+	prefer_boot_disks(disks, count, boot_options);
 	for (size_t i = 0; i < count; i++) { /* owned by the model from here on */
 		m->disks[i] = disks[i].disk;
 		m->disks[i].boot_order = (unsigned)i + 1;
@@ -267,6 +269,42 @@ static int read_disks(struct vm_model *m, const xmlNode *list, size_t max, const
 	}
 	m->disk_count = count;
 	return complete ? 0 : error_set(err, ERROR_PERMANENT, "InvalidDisk", "a disk of %s has no capacity", m->name);
+}
+
+/* A card with what orders it: guests name their cards in this order. */
+struct placed_nic {
+	struct vm_nic nic;
+	int64_t key;
+};
+
+static int by_key(const void *a, const void *b)
+{
+	const struct placed_nic *x = a, *y = b;
+
+	return x->key < y->key ? -1 : x->key > y->key;
+}
+
+static int read_nics(struct vm_model *m, const xmlNode *list, size_t max, const json_t *names, struct error **err)
+{
+	AUTO_FREE struct placed_nic *nics = calloc(max + 1, sizeof *nics);
+	size_t count = 0;
+
+	m->nics = calloc(max + 1, sizeof *m->nics);
+	if (!nics || !m->nics)
+		return error_set_errno(err, ENOMEM, "cannot keep the devices");
+	for (const xmlNode *d = xml_first(list); d; d = xml_next(d, NULL)) {
+		AUTO_FREE char *type = xml_type(d);
+		const char *model = card_model(type);
+
+		if (!model)
+			continue;
+		nics[count].nic = nic_of(d, model, names);
+		nics[count++].key = xml_path_number(d, "key", -1);
+	}
+	qsort(nics, count, sizeof *nics, by_key);
+	for (size_t i = 0; i < count; i++)
+		m->nics[m->nic_count++] = nics[i].nic;
+	return 0;
 }
 
 static int read_devices(struct vm_model *m, const xmlNode *objects, const json_t *names, struct error **err)
@@ -278,24 +316,27 @@ static int read_devices(struct vm_model *m, const xmlNode *objects, const json_t
 		count++;
 	if (count > DEVICES_MAX)
 		return error_set(err, ERROR_PERMANENT, "TooManyDevices", "%s has %zu devices", m->name, count);
-	m->nics = calloc(count + 1, sizeof *m->nics);
-	if (!m->nics)
-		return error_set_errno(err, ENOMEM, "cannot keep the devices");
 	for (const xmlNode *d = xml_first(list); d; d = xml_next(d, NULL)) {
 		AUTO_FREE char *type = xml_type(d);
-		const char *model = card_model(type);
 
-		if (model)
-			add_nic(m, d, model, names);
 		if (type && !strcmp(type, "VirtualTPM"))
 			m->tpm = true;
 	}
+	if (read_nics(m, list, count, names, err) < 0)
+		return -1;
 	return read_disks(m, list, count, vmware_property(objects, "layoutEx"), vmware_property(objects, "config.bootOptions"), err);
 }
 
 static int64_t number(const xmlNode *objects, const char *name)
 {
 	return xml_number(vmware_property(objects, name), 0);
+}
+
+static bool is_true(const xmlNode *objects, const char *name)
+{
+	AUTO_FREE char *text = xml_text(vmware_property(objects, name));
+
+	return text && (!strcmp(text, "true") || !strcmp(text, "1"));
 }
 
 struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const char *ref, const char *path, struct error **err)
@@ -332,8 +373,12 @@ struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const
 	m->secure_boot = m->efi && xml_path_is(vmware_property(o, "config.bootOptions"), "efiSecureBootEnabled", "true");
 	m->power = vmware_power_of(power);
 	m->guest_tools = tools && !strcmp(tools, "guestToolsRunning");
+	m->cpu_hot_add = is_true(o, "config.cpuHotAddEnabled");
+	m->memory_hot_add = is_true(o, "config.memoryHotAddEnabled");
+	m->change_tracking = is_true(o, "config.changeTrackingEnabled");
 	if (read_devices(m, o, networks, err) < 0)
 		return NULL;
+	m->notes = vmware_notes_of(o, m);
 	return move_ptr(m);
 }
 
@@ -348,75 +393,18 @@ struct vm_model *vmware_describe(struct vmware_session *s, const char *ref, cons
 					     "config.bootOptions",
 					     "config.guestId",
 					     "config.annotation",
+					     "config.cpuHotAddEnabled",
+					     "config.memoryHotAddEnabled",
+					     "config.changeTrackingEnabled",
 					     "runtime.powerState",
 					     "guest.toolsRunningStatus",
 					     "layoutEx",
 					     "network",
+					     "snapshot",
 					     NULL };
 	xmlNode *o = NULL;
 	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", ref }, paths, &o, cancel, err);
 	AUTO_JSON json_t *names = doc ? network_names(s, o, cancel, err) : NULL;
 
 	return names ? vmware_model_of(o, names, ref, path, err) : NULL;
-}
-
-__attribute__((format(printf, 2, 3))) static void complain(json_t *problems, const char *fmt, ...)
-{
-	char *text = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
-	va_end(ap);
-	if (text)
-		json_array_append_new(problems, json_string(text));
-	free(text);
-}
-
-void vmware_check_of(const xmlNode *o, const struct vm_model *model, json_t *problems)
-{
-	AUTO_FREE char *connection = xml_text(vmware_property(o, "runtime.connectionState"));
-	const char *path = model->path;
-
-	if (connection && strcmp(connection, "connected"))
-		complain(problems, "%s is %s at the source: its host or its files cannot be reached", path, connection);
-	if (!model->disk_count)
-		complain(problems, "%s has no disks to import", path);
-	if (model->power == VM_POWER_SUSPENDED)
-		complain(problems, "%s is suspended, and what its memory holds would be lost; resume it and shut it down, or power it off",
-			 path);
-	if (vmware_property(o, "config.keyId"))
-		complain(problems, "The configuration of %s is encrypted; decrypt the virtual machine first", path);
-	for (const xmlNode *d = xml_first(vmware_property(o, "config.hardware.device")); d; d = xml_next(d, NULL)) {
-		AUTO_FREE char *type = xml_type(d), *label = xml_path_text(d, "deviceInfo/label"),
-			       *backing = xml_type(xml_child(d, "backing"));
-		const char *name = label ? label : "a disk";
-
-		if (!type || strcmp(type, "VirtualDisk"))
-			continue;
-		if (xml_path_is(d, "backing/sharing", "sharingMultiWriter"))
-			complain(problems,
-				 "%s of %s is shared with other machines (multi-writer); a consistent copy cannot be made, detach it first",
-				 name, path);
-		if (backing && !strcmp(backing, "VirtualDiskRawDiskMappingVer1BackingInfo") &&
-		    xml_path_is(d, "backing/compatibilityMode", "physicalMode"))
-			complain(problems,
-				 "%s of %s is a raw device mapping in physical mode, which vSphere does not export; detach it first", name,
-				 path);
-		if (xml_child(xml_child(d, "backing"), "keyId"))
-			complain(problems, "%s of %s is encrypted; decrypt it first", name, path);
-	}
-}
-
-int vmware_check(struct vmware_session *s, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
-{
-	static const char *const paths[] = { "config.hardware.device", "config.keyId", "runtime.connectionState", NULL };
-	xmlNode *o = NULL;
-	AUTO_XML xmlDoc *doc = vmware_properties(s, (struct vmware_ref){ "VirtualMachine", model->source_id }, paths, &o, cancel, err);
-
-	if (!doc)
-		return -1;
-	vmware_check_of(o, model, problems);
-	return 0;
 }

@@ -14,8 +14,3 @@ struct vm_model *vmware_describe(struct vmware_session *s, const char *ref, cons
 struct vm_model *vmware_model_of(const xmlNode *objects, const json_t *networks, const char *ref, const char *path, struct error **err);
 
 enum vm_power vmware_power_of(const char *state); /* of runtime.powerState */
-
-/* Appends what stands in the way of an export, from state and devices: no disks, suspended, shared disks and so on. */
-int vmware_check(struct vmware_session *s, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err);
-/* The same of what was read already. */
-void vmware_check_of(const xmlNode *objects, const struct vm_model *model, json_t *problems);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "source/vmware/check.h"
 #include "source/vmware/inventory.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
@@ -154,7 +155,7 @@ static struct vm_model *describe(struct source *source, const struct source_vm_n
 		AUTO_VM_MODEL struct vm_model *model = vmware_describe(v->session, ref, path, cancel, NULL);
 		const char *last = strrchr(path, '/');
 
-		if (model && last && !strcmp(last + 1, model->name))
+		if (model && last && !strcmp(last + 1, model->name)) /* what was found by its id is that whatever its name is */
 			return move_ptr(model);
 		remember(v, key, NULL, NULL); /* renamed, removed, or it failed: look again, with an error to tell */
 		free(move_ptr(ref));
@@ -172,6 +173,16 @@ static struct vm_model *describe(struct source *source, const struct source_vm_n
 static int preflight(struct source *source, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
 {
 	return vmware_check(self(source)->session, model, problems, cancel, err);
+}
+
+static int networks(struct source *source, struct vm_model *model, struct cancel *cancel, struct error **err)
+{
+	struct vmware *v = self(source);
+	AUTO_FREE char *path = NULL, *folder = NULL;
+
+	if (find_datacenter(v, false, &path, &folder, cancel, err) < 0)
+		return -1;
+	return vmware_list_networks(v->session, folder, model, cancel, err);
 }
 
 static int power_state(struct source *source, const struct vm_model *model, enum vm_power *out, struct cancel *cancel, struct error **err)
@@ -215,6 +226,7 @@ const struct source_ops vmware_source_ops = {
 	.certificate = certificate,
 	.describe = describe,
 	.preflight = preflight,
+	.networks = networks,
 	.power_state = power_state,
 	.shutdown_guest = shutdown_guest,
 	.power_off = power_off,
