@@ -272,3 +272,25 @@ faults_clear
 ok main describe DC0_H0_VM1009
 close_probe main
 assert_source_clean
+stop_vsphere slow
+
+note "--- one ESXi host of an older version: one datacenter, plain numbers as ids"
+jq '.api = {version: "6.5.0", apiVersion: "6.5", esxi: true} | .datacenters = [.datacenters[0] | .hosts = [{name: "localhost.localdomain"}] | .datastores = ["datastore1"] | .networks = []
+	| .vms = [{name: "web-on", power: "on", nics: [{network: "VM Network"}], disks: [{capacityMB: 16, fill: {seed: 1, percent: 50}}]}]]' \
+	"$PEERS/vsphere/inventory.json" >"$WORK/esxi.json"
+start_vsphere "$WORK/esxi.json" esxi
+for dc in '' ha-datacenter; do
+	open_probe main "$dc"
+	assert_eq "login at an ESXi host" "$ANSWER" ok
+	ok main verify
+	check web-on '[.path, .nics[0].network]' '["/ha-datacenter/vm/web-on","VM Network"]'
+	close_probe main
+done
+open_probe main ''
+check "$(vm_state web-on .Ref)" .name web-on
+ok main shutdown web-on
+ok main off web-on
+ok main export web-on "$WORK/export"
+assert_same "$WORK/export/0.raw" "$(vm_state web-on '.Disks[0].Source')"
+close_probe main
+assert_source_clean

@@ -2,7 +2,7 @@
  * object) say, and VSPHERE_PIN, the fingerprint that the source's status would keep; then takes a command a line from standard input, its words separated by tabs, and answers each with lines of its own and a
  * last one, "ok" or "error CLASS REASON MESSAGE":
  *
- *   verify | certificate | describe NAME [FOLDER] | preflight NAME | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
+ *   verify | certificate | describe NAME [FOLDER] | preflight NAME | vmspec NAME FOLDER SPEC | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
  *   export NAME DIRECTORY [cancel]   the disks as DIRECTORY/0.raw ...; with cancel it is stopped after the first byte, and aborted
  *   hold NAME                        begins an export and keeps it until "release" or "abort" */
 #include <errno.h>
@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "disk/pipeline.h"
 #include "source/source.h"
+#include "target/target.h"
+#include "target/vmspec.h"
 #include "json/codec.h"
 
 struct probe {
@@ -47,6 +49,43 @@ static int describe(struct probe *p, char **words, struct error **err)
 	AUTO_FREE char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	return text && puts(text) >= 0 ? 0 : -1;
+}
+
+/* The KubeVirt object for an import with this spec (JSON), as the target without a cluster makes it, and what preflight says. */
+static int vmspec(struct probe *p, char **words, struct error **err)
+{
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], words[2], err);
+	AUTO_JSON json_t *spec = words[3] ? json_loads(words[3], 0, NULL) : json_object(), *object = NULL, *problems = json_array(),
+			 *answer = NULL;
+	struct vmimport import = { 0 };
+	struct target_import t = { .import = &import, .vm_name = "vm" };
+	struct target_disk disks[64] = { 0 };
+	struct target *target = target_local_new("/nonexistent", err);
+	char names[64][32];
+	const char *fallback;
+	int result = -1;
+
+	object = json_pack("{s:{s:s, s:s, s:s}, s:O?}", "metadata", "name", "vm", "namespace", "default", "uid", "u", "spec", spec);
+	if (model && target && json_decode(&api_vmimport_type, object, &import, err) == 0 && model->disk_count <= 64 &&
+	    p->ops->preflight(p->source, model, problems, NULL, err) == 0 && p->ops->networks(p->source, model, NULL, err) == 0 &&
+	    (t.object = object, target->ops->preflight(target, &t, model, problems, err)) == 0) {
+		fallback = import.spec.default_disk_bus_type && *import.spec.default_disk_bus_type ? import.spec.default_disk_bus_type
+												   : "virtio";
+		for (size_t i = 0; i < model->disk_count; i++) {
+			snprintf(names[i], sizeof names[i], "image-%zu", i);
+			disks[i] = (struct target_disk){ .name = names[i],
+							 .image = names[i],
+							 .capacity = model->disks[i].capacity,
+							 .bus = vmspec_disk_bus(model->disks[i].bus, fallback) };
+		}
+		answer = json_pack("{s:o?, s:O, s:s?, s:o}", "vm", vmspec_build(&t, model, disks, model->disk_count, false, err),
+				   "problems", problems, "notes", model->notes, "model", vm_model_to_json(model));
+		AUTO_FREE char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+		result = text && puts(text) >= 0 ? 0 : -1;
+	}
+	json_type_free(&api_vmimport_type, &import);
+	target_free(target);
+	return result;
 }
 
 static int preflight(struct probe *p, char **words, struct error **err)
@@ -189,6 +228,8 @@ static int run(struct probe *p, char **words, struct error **err)
 	}
 	if (!strcmp(verb, "describe") && words[1])
 		return describe(p, words, err);
+	if (!strcmp(verb, "vmspec") && words[1])
+		return vmspec(p, words, err);
 	if (!strcmp(verb, "preflight") && words[1])
 		return preflight(p, words, err);
 	if ((!strcmp(verb, "state") || !strcmp(verb, "shutdown") || !strcmp(verb, "off") || !strcmp(verb, "on")) && words[1])

@@ -68,12 +68,16 @@ func (s *Site) override(ctx context.Context, vm *simulator.VirtualMachine, guest
 	vm.DisabledMethod = append(vm.DisabledMethod, spec.Disabled...)
 	for _, raw := range spec.Devices {
 		var head struct {
-			Key int32 `json:"key"`
+			Key     int32           `json:"key"`
+			Backing json.RawMessage `json:"backing"`
 		}
 		if err := json.Unmarshal(raw, &head); err != nil {
 			return fmt.Errorf("devices: %w", err)
 		}
 		if d := object.VirtualDeviceList(vm.Config.Hardware.Device).FindByKey(head.Key); d != nil {
+			if head.Backing != nil {
+				d.GetVirtualDevice().Backing = nil // another one, not a change of the one that is
+			}
 			if err := over(raw, d); err != nil {
 				return fmt.Errorf("device %d: %w", head.Key, err)
 			}
