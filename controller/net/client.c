@@ -107,6 +107,8 @@ void http_client_free(struct http_client *c)
 		c->idle = s->next;
 		slot_free(s);
 	}
+	driver_stop(c->driver);
+	curl_slist_free_all(c->probe_connect_to);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->first.lock);
 	if (c->key_pem)
@@ -137,12 +139,12 @@ struct slot *http_slot_take(struct http_client *c)
 	s = calloc(1, sizeof *s);
 	if (!s)
 		return NULL;
-	s->multi = curl_multi_init();
+	s->multi = c->driver ? NULL : curl_multi_init();
 	s->easy = curl_easy_init();
 	s->trust.pin_sha1 = c->pin_sha1;
 	s->trust.pin_sha256 = c->pin_sha256;
 	s->trust.first_use = c->first_use ? &c->first : NULL;
-	if (!s->multi || !s->easy) {
+	if ((!s->multi && !c->driver) || !s->easy) {
 		slot_free(s);
 		return NULL;
 	}
@@ -151,6 +153,10 @@ struct slot *http_slot_take(struct http_client *c)
 
 void http_slot_give(struct http_client *c, struct slot *s)
 {
+	if (c->driver) { /* its connections are not the handle's; and curl may keep a buffer in it that stands in the way of the next request */
+		slot_free(s);
+		return;
+	}
 	curl_easy_reset(s->easy); /* forgets the request and its password, keeps the connections */
 	pthread_mutex_lock(&c->lock);
 	if (c->idle_count < IDLE_MAX) {
@@ -192,7 +198,7 @@ static bool system_has_certificates(void)
 	return (!info->cainfo || !access(info->cainfo, R_OK)) && (!info->capath || !access(info->capath, R_OK));
 }
 
-int http_slot_set_trust(const struct http_client *c, struct slot *s, struct error **err)
+int http_slot_set_trust(struct http_client *c, struct slot *s, struct error **err)
 {
 	bool pinned = c->pin_sha1 || c->pin_sha256, checked = pinned || !c->insecure;
 	CURL *easy = s->easy;
@@ -203,7 +209,7 @@ int http_slot_set_trust(const struct http_client *c, struct slot *s, struct erro
 	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, checked && !pinned && !c->first_use ? 2L : 0L);
 	failed |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (checked)
-		failed |= trust_install(easy, &s->trust);
+		failed |= trust_install(easy, c->driver ? &c->shared_trust : &s->trust);
 	/* The system's certificates must neither help where others are to be trusted, nor be missed where they are not needed. */
 	if (c->ca_pem || pinned || !checked || (c->first_use && !system_has_certificates())) {
 		failed |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <pthread.h>
 
+#include "net/driver.h"
 #include "net/http.h"
 #include "net/trust.h"
 
@@ -23,10 +24,13 @@ struct http_client {
 	pthread_mutex_t lock;         /* guards idle */
 	struct slot *idle;
 	size_t idle_count;
+	struct driver *driver; /* NULL: each request drives a connection of its own */
+	struct trust_view shared_trust;
+	struct curl_slist *probe_connect_to;
 };
 
 /* A handle for one request, with the connections of earlier ones; NULL when memory is out. */
 struct slot *http_slot_take(struct http_client *client);
 void http_slot_give(struct http_client *client, struct slot *slot);
 /* Sets whom the handle trusts and who we are. */
-int http_slot_set_trust(const struct http_client *client, struct slot *slot, struct error **err);
+int http_slot_set_trust(struct http_client *client, struct slot *slot, struct error **err);

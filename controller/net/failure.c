@@ -71,6 +71,7 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 	case CURLE_HTTP2_STREAM:
 	case CURLE_HTTP2:
 	case CURLE_SEND_ERROR:
+	case CURLE_SEND_FAIL_REWIND:
 		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the connection to %s was lost: %s", host, text);
 	case CURLE_WEIRD_SERVER_REPLY:
 		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP: %s", host, text);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -30,10 +31,13 @@ static void curl_free_p(char **p)
 struct exchange {
 	const struct http_request *request;
 	struct slot *slot;
+	struct driver *driver;   /* NULL: driven by the requesting thread; else the callbacks run on the driver's */
+	struct driver_task task; /* with a driver */
 	struct buffer body, headers;
-	struct error *error; /* of the sink, or of a limit */
-	uint64_t deadline;   /* monotonic milliseconds; 0: none */
-	uint64_t last_byte;  /* when something came last, for the stall limit */
+	struct error *error;        /* of the sink, or of a limit */
+	uint64_t deadline;          /* monotonic milliseconds; 0: none */
+	_Atomic uint64_t last_byte; /* when something came last, for the stall limit */
+	size_t sent;                /* of the body, when it is read by on_read */
 	bool decided, success, to_sink;
 };
 
@@ -47,6 +51,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
 	if (len > 5 && !strncmp(data, "HTTP/", 5)) {
 		buffer_clear(&x->headers);
 		x->decided = false;
+		if (x->driver)
+			driver_task_answered(x->driver, &x->task, data[5] == '2');
 	}
 	if (buffer_add(&x->headers, data, len) == 0)
 		return len;
@@ -90,7 +96,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 		if (x->to_sink && q->begin && begin_body(x, (int)status) < 0)
 			return 0;
 	}
-	if (x->to_sink)
+	if (x->to_sink && x->driver) {
+		if (!driver_task_put(&x->task, data, len))
+			failed = error_set(&x->error, ERROR_TRANSIENT, "Overrun", "the answer comes faster than it is taken in");
+	} else if (x->to_sink)
 		failed = q->sink(q->sink_arg, data, len, &x->error);
 	else if (!x->success)
 		add_start(&x->body, data, len);
@@ -109,6 +118,18 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t
 	(void)ul_total;
 	(void)ul;
 	return cancel_requested(((struct exchange *)arg)->request->cancel);
+}
+
+/* A body that cannot be read twice: so curl does not send the request again by itself. */
+static size_t on_read(char *to, size_t size, size_t count, void *arg)
+{
+	struct exchange *x = arg;
+	size_t left = x->request->body_len - x->sent, len = size * count < left ? size * count : left;
+
+	if (len)
+		memcpy(to, (const char *)x->request->body + x->sent, len);
+	x->sent += len;
+	return len;
 }
 
 #define SET(option, value)                                                                                                              \
@@ -136,10 +157,13 @@ static int set_connection(struct exchange *x, const char *url, struct error **er
 	SET(CURLOPT_TCP_KEEPIDLE, 30L);
 	SET(CURLOPT_TCP_KEEPINTVL, 10L);
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_BUFFERSIZE, q->sink ? 512L * 1024 : 64L * 1024);
+	/* Streams that share a connection are many and thin. */
+	SET(CURLOPT_BUFFERSIZE, x->driver ? 32L * 1024 : q->sink ? 512L * 1024 : 64L * 1024);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(q->connect_timeout_ms ? q->connect_timeout_ms : CONNECT_MS));
 	SET(CURLOPT_TIMEOUT_MS, left);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* those of a proxy */
+	if (x->driver && driver_prepare(x->driver, easy) != CURLE_OK)
+		return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the request cannot share a connection");
 	return 0;
 }
 
@@ -156,13 +180,18 @@ static int set_request(struct exchange *x, struct curl_slist *headers, bool fore
 	SET(CURLOPT_WRITEDATA, x);
 	SET(CURLOPT_HEADERFUNCTION, on_header);
 	SET(CURLOPT_HEADERDATA, x);
-	SET(CURLOPT_NOPROGRESS, 0L);
+	SET(CURLOPT_NOPROGRESS, x->driver ? 1L : 0L);
 	SET(CURLOPT_XFERINFOFUNCTION, on_progress);
 	SET(CURLOPT_XFERINFODATA, x);
 	if (!strcmp(method, "HEAD")) {
 		SET(CURLOPT_NOBODY, 1L);
 	} else {
-		if (body) {
+		if (body && q->once) {
+			SET(CURLOPT_POST, 1L);
+			SET(CURLOPT_READFUNCTION, on_read);
+			SET(CURLOPT_READDATA, x);
+			SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
+		} else if (body) {
 			SET(CURLOPT_POSTFIELDS, q->body ? q->body : "");
 			SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
 		}
@@ -174,6 +203,65 @@ static int set_request(struct exchange *x, struct curl_slist *headers, bool fore
 		SET(CURLOPT_PASSWORD, q->password ? q->password : "");
 	}
 	return 0;
+}
+
+static int stalled(const struct http_request *q, struct error **err)
+{
+	AUTO_FREE char *shown = http_shown_url(q->url);
+
+	return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %.3g s", shown ? shown : "the server",
+			 q->stall_timeout_ms / 1000.0);
+}
+
+/* Takes what the driver hands over until the exchange ends, is cancelled or stalls; *silent then tells for how long nothing came. */
+static int take(struct exchange *x, unsigned *silent, struct error **err)
+{
+	const struct http_request *q = x->request;
+	AUTO_BUFFER struct buffer data = { .max = DRIVER_HANDOFF_MAX };
+	struct pollfd p[2] = { { .fd = x->task.news, .events = POLLIN }, { .fd = cancel_fd(q->cancel), .events = POLLIN } };
+
+	for (;;) {
+		bool last = driver_task_take(&x->task, &data);
+		uint64_t idle;
+		int wait = -1;
+
+		if (data.len) {
+			if (q->sink(q->sink_arg, data.data, data.len, err) < 0)
+				return -1;
+			buffer_clear(&data);
+			x->last_byte = clock_monotonic_ms();
+		}
+		if (last)
+			return 0;
+		if (cancel_check(q->cancel, err) < 0)
+			return -1;
+		idle = clock_monotonic_ms() - x->last_byte;
+		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms) {
+			*silent = (unsigned)idle;
+			return stalled(q, err);
+		}
+		if (q->stall_timeout_ms)
+			wait = (int)(q->stall_timeout_ms - idle);
+		if (poll(p, q->cancel ? 2 : 1, wait) < 0 && errno != EINTR)
+			return error_set_errno(err, errno, "cannot wait for the answer");
+	}
+}
+
+/* As drive, over the connection of all. */
+static int share(struct exchange *x, CURLcode *code, struct error **err)
+{
+	unsigned silent = 0;
+	int result;
+
+	if (driver_task_init(&x->task, x->slot->easy, err) < 0)
+		return -1;
+	x->last_byte = clock_monotonic_ms();
+	driver_add(x->driver, &x->task);
+	result = take(x, &silent, err);
+	driver_remove(x->driver, &x->task, silent);
+	*code = x->task.code;
+	driver_task_free(&x->task);
+	return result;
 }
 
 /* Drives the exchange until it ends, is cancelled or stalls. */
@@ -196,12 +284,8 @@ static int drive(struct exchange *x, CURLcode *code, struct error **err)
 		if (cancel_check(q->cancel, err) < 0)
 			return -1;
 		idle = clock_monotonic_ms() - x->last_byte;
-		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms) {
-			AUTO_FREE char *shown = http_shown_url(q->url);
-
-			return error_set(err, ERROR_TRANSIENT, "Stalled", "%s sent nothing for %.3g s", shown ? shown : "the server",
-					 q->stall_timeout_ms / 1000.0);
-		}
+		if (q->stall_timeout_ms && idle >= q->stall_timeout_ms)
+			return stalled(q, err);
 		if (q->stall_timeout_ms && q->stall_timeout_ms - idle < 1000)
 			wait = (int)(q->stall_timeout_ms - idle);
 		if (curl_multi_poll(multi, &wake, q->cancel ? 1 : 0, wait, NULL) != CURLM_OK)
@@ -289,6 +373,7 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 	buffer_clear(&x->body);
 	buffer_clear(&x->headers);
 	x->decided = x->success = x->to_sink = false;
+	x->sent = 0;
 	*x->slot->trust.why = *x->slot->trust.seen = 0;
 	set_host(&x->slot->trust, url);
 	curl_easy_reset(easy);
@@ -297,10 +382,14 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 		return -1;
 	SET(CURLOPT_CONNECT_TO, connect_to);
 	SET(CURLOPT_ERRORBUFFER, detail);
-	curl_multi_add_handle(x->slot->multi, easy);
-	result = drive(x, &code, err);
-	/* One cut off in the middle loses its connection here; the handle is good for the next request. */
-	curl_multi_remove_handle(x->slot->multi, easy);
+	if (x->driver) {
+		result = share(x, &code, err);
+	} else {
+		curl_multi_add_handle(x->slot->multi, easy);
+		result = drive(x, &code, err);
+		/* One cut off in the middle loses its connection here; the handle is good for the next request. */
+		curl_multi_remove_handle(x->slot->multi, easy);
+	}
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
 	if (result < 0 || code == CURLE_OK)
@@ -313,7 +402,7 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 		return http_explain_refusal(url, x->slot->refused, err);
 	if (code == CURLE_COULDNT_CONNECT)
 		say_cause(easy, detail);
-	return http_explain(url, code, detail, &x->slot->trust, err);
+	return http_explain(url, code, detail, x->driver ? &x->task.trust : &x->slot->trust, err);
 }
 
 static int fill(struct exchange *x, struct http_response *out, struct error **err)
@@ -425,6 +514,7 @@ int http_perform(struct http_client *c, const struct http_request *q, struct htt
 {
 	struct exchange x = { .request = q,
 			      .slot = http_slot_take(c),
+			      .driver = c->driver,
 			      .deadline = q->timeout_ms ? clock_monotonic_ms() + q->timeout_ms : 0 };
 	int result;
 
@@ -438,6 +528,49 @@ int http_perform(struct http_client *c, const struct http_request *q, struct htt
 	buffer_free(&x.headers);
 	http_slot_give(c, x.slot);
 	return result;
+}
+
+static int set_probe(struct http_client *c, struct slot *s, const char *url, struct error **err)
+{
+	struct http_request q = { .url = url };
+	struct exchange x = { .request = &q, .slot = s, .driver = c->driver };
+	CURL *easy = s->easy;
+	AUTO_FREE char *first = NULL;
+
+	if (first_url(c, &q, &first, &c->probe_connect_to, err) < 0 || set_connection(&x, first, err) < 0 ||
+	    http_slot_set_trust(c, s, err) < 0)
+		return -1;
+	SET(CURLOPT_CONNECT_TO, c->probe_connect_to);
+	SET(CURLOPT_USERAGENT, "vm-import-controller");
+	return 0;
+}
+
+int http_client_share(struct http_client *c, const char *probe_url, struct error **err)
+{
+	struct slot s = { 0 };
+
+	if (c->refuse_local || c->first_use || c->driver)
+		return error_set(err, ERROR_PERMANENT, "InvalidRequest", "the connections of this client cannot be shared");
+	c->shared_trust = (struct trust_view){ .pin_sha1 = c->pin_sha1, .pin_sha256 = c->pin_sha256 };
+	c->driver = driver_start(&c->shared_trust, NULL, err);
+	if (!c->driver)
+		return -1;
+	if (!probe_url)
+		return 0;
+	s.easy = curl_easy_init();
+	if (!s.easy)
+		return error_set_errno(err, ENOMEM, "cannot make an HTTP client");
+	if (set_probe(c, &s, probe_url, err) < 0) {
+		curl_easy_cleanup(s.easy);
+		return -1;
+	}
+	driver_set_probe(c->driver, s.easy);
+	return 0;
+}
+
+unsigned http_client_connections(const struct http_client *c)
+{
+	return c->driver ? driver_connections(c->driver) : 0;
 }
 
 int http_fetch(struct http_client *c, const struct http_request *q, struct http_response *response, struct error **err)

@@ -31,8 +31,14 @@ struct http_client *http_client_new(const struct http_trust *trust, struct error
 /* The SHA-256 fingerprint "AA:BB:..." of the certificate that a client with first_use trusts now; owned, NULL before any was seen. */
 char *http_client_first_use(struct http_client *client);
 void http_client_free(struct http_client *client);
+/* Before the first request: all requests share one connection where the server speaks HTTP/2, driven by a thread of the client's own. When
+ * the connection is silent for 5 s while an answer is waited for, or for 30 s while streams are open, probe_url (NULL: none) is asked for;
+ * without an answer in 5 s all that is on the connection fails (ConnectionLost) and the next request makes a new one. begin is then
+ * called on that thread. Not for clients with refuse_local or first_use. */
+int http_client_share(struct http_client *client, const char *probe_url, struct error **err);
+unsigned http_client_connections(const struct http_client *client); /* of a client that shares: how many it opened so far */
 
-/* Takes a piece of the body. Returns 0, or -1 with an error to abort the transfer. Called on the requesting thread. */
+/* Takes a piece of the body. Returns 0, or -1 with an error to abort the transfer. Called on the requesting thread, also of a client that shares. */
 typedef int (*http_sink)(void *arg, const void *data, size_t len, struct error **err);
 
 struct http_response;
@@ -56,6 +62,8 @@ struct http_request {
 	void *sink_arg;
 	struct cancel *cancel;       /* may be NULL */
 	const char *user, *password; /* basic authentication, when set */
+	bool once; /* a kept connection that turns out to be closed is an error, also when no byte of an answer came: without this the request is
+		    * sent again on another, though the server may have carried it out */
 	bool follow_redirects; /* GET and HEAD only, at most 5, http and https only; neither credentials nor headers of one's own to another host */
 };
 

@@ -2,10 +2,13 @@
  *
  *   get NAME | list [SELECTOR] | create NAME KEY=VALUE | patch NAME KEY=VALUE [VERSION] | delete NAME [UID] | serves GROUP VERSION PLURAL
  *   event NAME REASON NOTE TIMES | namespace | apply FILE
+ *   load WATCHES THREADS SECONDS   as many watches, and threads that write and read for so long; prints what came of it
  *   watch            prints "synced", then a line a change: ADDED|MODIFIED|DELETED NAME VALUE; ends with a line on standard input
  *
  * Errors go to standard output as "error CLASS REASON CODE MESSAGE", with exit code 1. */
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,6 +101,80 @@ static int watch(struct store *store, struct error **err)
 	return 0;
 }
 
+struct load {
+	struct store *store;
+	unsigned number, seconds;
+	unsigned long requests, failures;
+	atomic_ulong *told;
+};
+
+static void on_load(void *arg, enum store_event event, const json_t *old, const json_t *object)
+{
+	(void)event;
+	(void)old;
+	(void)object;
+	++*(atomic_ulong *)arg;
+}
+
+static void *make_load(void *arg)
+{
+	struct load *l = arg;
+	uint64_t end = clock_monotonic_ms() + l->seconds * 1000ull;
+	char name[32];
+
+	snprintf(name, sizeof name, "load-%u", l->number);
+	for (unsigned long n = 0; clock_monotonic_ms() < end; n++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_JSON json_t *body = json_pack("{s:{s:s, s:{s:s}}, s:{s:I}}", "metadata", "name", name, "labels", "load", "1", "data",
+						   "n", (json_int_t)n);
+		AUTO_JSON json_t *done = NULL;
+
+		json_object_set_new(json_object_get(body, "data"), "n", json_sprintf("%lu", n));
+		if (n == 0)
+			done = store_create(l->store, &configmaps, "default", body, &err);
+		else if (n % 2)
+			done = store_patch(l->store, &configmaps, "default", name, NULL, body, &err);
+		else
+			done = store_get(l->store, &configmaps, "default", name, &err);
+		l->requests++;
+		if (!done && (n || err->class != ERROR_CONFLICT)) {
+			fprintf(stderr, "%s\n", error_message(err));
+			l->failures++;
+		}
+	}
+	return NULL;
+}
+
+static int load(struct store *store, char **argv, struct error **err)
+{
+	unsigned watches = (unsigned)atoi(argv[0]), threads = (unsigned)atoi(argv[1]);
+	struct informer *informers[200] = { 0 };
+	struct load loads[64] = { 0 };
+	pthread_t ids[64];
+	atomic_ulong told = 0;
+	unsigned long requests = 0, failures = 0;
+
+	for (unsigned i = 0; i < watches && i < 200; i++) {
+		informers[i] = store_watch(store, &configmaps, NULL, "load", on_load, &told, err);
+		if (!informers[i])
+			return 1;
+		informer_wait(informers[i], NULL);
+	}
+	for (unsigned i = 0; i < threads && i < 64; i++) {
+		loads[i] = (struct load){ .store = store, .number = i, .seconds = (unsigned)atoi(argv[2]) };
+		pthread_create(&ids[i], NULL, make_load, &loads[i]);
+	}
+	for (unsigned i = 0; i < threads && i < 64; i++) {
+		pthread_join(ids[i], NULL);
+		requests += loads[i].requests;
+		failures += loads[i].failures;
+	}
+	printf("requests %lu failures %lu told %lu connections %u\n", requests, failures, told, kube_store_connections(store));
+	for (unsigned i = 0; i < watches && i < 200; i++)
+		informer_free(informers[i]);
+	return failures != 0;
+}
+
 static int events(struct store *store, char **argv, struct error **err)
 {
 	struct event_recorder *recorder = event_recorder_new(store, "vm-import-controller", err);
@@ -124,6 +201,8 @@ static int run(struct store *store, int argc, char **argv, struct error **err)
 		return puts(ns_of(store)) == EOF;
 	if (!strcmp(verb, "list"))
 		return list(store, argv[2], err);
+	if (!strcmp(verb, "load") && argc == 5)
+		return load(store, argv + 2, err);
 	if (!strcmp(verb, "watch"))
 		return watch(store, err);
 	if (!strcmp(verb, "get") && argc == 3)

@@ -62,6 +62,13 @@ assert_eq 'the kind of items' "$(probe list many | cut -d' ' -f1 | sort -u)" Con
 kubectl delete configmap -l many --wait=false >/dev/null
 note "lists"
 
+# --- many watches and requests at once: over one connection, and every watch is told of every write ---
+read -r _ requests _ failures _ told _ connections < <(probe load 20 6 2)
+assert_eq 'requests that failed' "$failures" 0
+assert_eq 'connections' "$connections" 1
+[ "$told" -ge $((20 * 6)) ] || fail "20 watches were told of $told changes of 6 objects"
+note "$requests requests beside 20 watches over one connection, $told changes told"
+
 # --- a watch ---
 # The probe watches what has the label "probe" until its standard input says something. (It does not end: the peers inherit it.)
 mkfifo "$WORK/stdin"

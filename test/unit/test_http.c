@@ -118,12 +118,14 @@ static int collect(void *arg, const void *data, size_t len, struct error **err)
 	return 0;
 }
 
+static bool sharing; /* the second round: the clients have a thread and a connection of their own for all requests */
+
 static struct http_client *client_of(const struct http_trust *trust)
 {
 	struct error *err = NULL;
 	struct http_client *client = http_client_new(trust, &err);
 
-	if (!client)
+	if (!client || (sharing && !(trust && (trust->refuse_local || trust->first_use)) && http_client_share(client, NULL, &err) < 0))
 		fail_msg("%s", err->message);
 	return client;
 }
@@ -208,6 +210,47 @@ static void test_methods_headers_bodies(void **state)
 	assert_int_equal(http_fetch(client, &q, &head, NULL), 0);
 	assert_int_equal(head.content_length, 1234);
 	assert_int_equal(head.body_len, 0);
+	http_client_free(client);
+}
+
+/* curl sends a request again by itself when a kept connection turns out to be closed. That a server has seen it before, it cannot know. */
+static void test_what_must_be_sent_once(void **state)
+{
+	AUTO_FREE char *hello = url_of(plain, "/hello"), *nothing = url_of(plain, "/nothing");
+
+	(void)state;
+	for (int once = 0; once < 2; once++) {
+		struct http_client *client = client_of(NULL);
+		struct http_request q = { .method = "POST", .url = nothing, .body = "data", .body_len = 4, .once = once };
+		AUTO_RESPONSE struct http_response r = { 0 }, none = { 0 };
+		AUTO_ERROR struct error *err = NULL;
+		unsigned before;
+
+		assert_int_equal(http_fetch(client, &(struct http_request){ .url = hello }, &r, NULL), 0);
+		before = plain->requests;
+		assert_int_equal(http_fetch(client, &q, &none, &err), -1);
+		assert_string_equal(err->reason, "ConnectionLost");
+		assert_int_equal(plain->requests - before, once ? 1 : 2);
+		http_client_free(client);
+	}
+}
+
+static int collect_slowly(void *arg, const void *data, size_t len, struct error **err)
+{
+	usleep(10000);
+	return collect(arg, data, len, err);
+}
+
+static void test_a_slow_sink_holds_the_stream_up(void **state)
+{
+	struct http_client *client = client_of(NULL);
+	AUTO_FREE char *url = url_of(plain, "/stream");
+	struct collected c = { 0 };
+	AUTO_RESPONSE struct http_response r = { 0 };
+
+	(void)state;
+	assert_int_equal(http_fetch(client, &(struct http_request){ .url = url, .sink = collect_slowly, .sink_arg = &c }, &r, NULL), 0);
+	assert_int_equal(c.len, STREAM_BYTES);
 	http_client_free(client);
 }
 
@@ -549,6 +592,8 @@ static char *tls_try(struct server *s, const struct http_trust *trust, const cha
 	char url[128], *message = NULL;
 
 	snprintf(url, sizeof url, "https://%s:%u/", host, s->port);
+	if (client && sharing && !(trust && trust->first_use))
+		http_client_share(client, NULL, &err);
 	if (client && http_perform(client, &(struct http_request){ .url = url, .timeout_ms = 20000 }, &r, &err) == 0)
 		assert_string_equal(r.body, "hello");
 	if (err)
@@ -747,7 +792,9 @@ int main(void)
 		cmocka_unit_test(test_get_reuses_the_connection),
 		cmocka_unit_test(test_methods_headers_bodies),
 		cmocka_unit_test(test_a_header_cannot_smuggle_another),
+		cmocka_unit_test(test_what_must_be_sent_once),
 		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_a_slow_sink_holds_the_stream_up),
 		cmocka_unit_test(test_a_sink_ends_the_transfer_with_its_error),
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_messages_hide_secrets),
@@ -768,5 +815,8 @@ int main(void)
 		cmocka_unit_test(test_what_is_no_trust),
 	};
 
-	return cmocka_run_group_tests(tests, start, stop);
+	int failed = cmocka_run_group_tests(tests, start, stop);
+
+	sharing = true;
+	return cmocka_run_group_tests_name("shared", tests, start, stop) + failed;
 }

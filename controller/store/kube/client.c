@@ -51,6 +51,18 @@ static int set_impersonation(struct kube_client *c, const struct kube_config *co
 	return 0;
 }
 
+/* /version is for everybody, and small. */
+static int share(struct kube_client *c, struct error **err)
+{
+	AUTO_FREE char *probe = NULL;
+
+	if (asprintf(&probe, "%s/version", c->server) < 0) {
+		probe = NULL;
+		return error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
+	}
+	return http_client_share(c->http, probe, err);
+}
+
 struct kube_client *kube_client_new(const struct kube_config *config, const char *user_agent, struct cancel *cancel, struct error **err)
 {
 	struct http_trust trust = {
@@ -78,7 +90,7 @@ struct kube_client *kube_client_new(const struct kube_config *config, const char
 	if (!c->server || !c->user_agent || !c->stats || (config->token && !c->token) || (config->token_file && !c->token_file) ||
 	    set_impersonation(c, config) < 0)
 		error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
-	else if ((c->http = http_client_new(&trust, err)))
+	else if ((c->http = http_client_new(&trust, err)) && share(c, err) == 0)
 		return c;
 	kube_client_free(c);
 	return NULL;
@@ -199,6 +211,7 @@ static int perform(struct kube_client *c, const struct kube_call *call, struct h
 	q->connect_timeout_ms = CONNECT_MS;
 	q->max_body = q->sink ? 0 : BODY_MAX;
 	q->cancel = call->cancel ? call->cancel : c->cancel;
+	q->once = !strcmp(call->method, "POST"); /* a second one could make a second object */
 	for (bool again = false;; again = true) {
 		AUTO_FREE char *token = NULL;
 		uint64_t start;
@@ -364,4 +377,9 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 struct request_stats *kube_client_stats(struct kube_client *c)
 {
 	return c->stats;
+}
+
+unsigned kube_client_connections(struct kube_client *c)
+{
+	return http_client_connections(c->http);
 }

@@ -289,3 +289,8 @@ void kube_store_requests(const struct store *store, struct request_totals *out)
 {
 	request_stats_read(kube_client_stats(self(store)->client), out);
 }
+
+unsigned kube_store_connections(const struct store *store)
+{
+	return kube_client_connections(self(store)->client);
+}

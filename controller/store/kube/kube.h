@@ -27,3 +27,5 @@ int kube_store_serves(struct store *store, const struct resource *res, struct er
 int kube_store_apply(struct store *store, const struct resource *res, const json_t *object, const char *field_manager, struct error **err);
 /* What the store's requests came to so far. */
 void kube_store_requests(const struct store *store, struct request_totals *out);
+/* How many connections it opened so far: one, where the server speaks HTTP/2 and nothing went wrong. */
+unsigned kube_store_connections(const struct store *store);
