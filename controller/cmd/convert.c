@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "cmd/cmd.h"
+#include "cmd/image_file.h"
 #include "cmd/meter.h"
 #include "cmd/numbers.h"
 #include "cmd/options.h"
@@ -15,7 +16,9 @@
 enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC };
 
 static const struct cmd_option flags[] = {
-	{ FORMAT, "format", "FORMAT", "vmdk-stream or raw (default: by content)", VALUE_WORDS, "vmdk-stream raw" },
+	{ FORMAT, "format", "FORMAT",
+	  "vmdk-stream, vmdk (any form of it that is no stream), qcow2 or raw (default: by content; name raw where it is known, for what a raw disk begins with is its guest's)",
+	  VALUE_WORDS, "vmdk-stream vmdk qcow2 raw" },
 	{ 'O', "output", "FORMAT", "raw or qcow2 (default: qcow2 when OUT ends in .qcow2, else raw)", VALUE_WORDS, "raw qcow2" },
 	{ CAPACITY, "capacity", "BYTES", "the size that the disk must have; anything else is an error", 0, 0 },
 	{ DIGEST, "digest", NULL, "print the digest only", 0, 0 },
@@ -34,11 +37,13 @@ static int run(int argc, char **argv);
 const struct command command_convert = {
 	.name = "convert",
 	.run = run,
-	.summary = "turn a streamed disk image into a sparse raw file or a qcow2 image",
+	.summary = "turn a disk image into a sparse raw file or a qcow2 image",
 	.arguments = "IN OUT",
 	.description =
-		"Turns a disk image into a sparse raw file or a qcow2 image while it is read. IN is a streamOptimized VMDK or a raw image; - is standard input. "
-		"OUT may be a block device: what is to be zero is made so.",
+		"Turns a disk image into a sparse raw file or a qcow2 image while it is read. IN is a VMDK (streamOptimized; monolithicSparse, "
+		"twoGbMaxExtentSparse, flat, vmfs; vmfsSparse and seSparse snapshots with what they lie upon), a qcow2 or a raw image; - is standard "
+		"input, where it must be streamOptimized or raw. OUT may be a block device: what is to be zero is made so.\n"
+		"Extents, parents and backing files are read from the directory of IN only.",
 	.options = flags,
 	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\").",
 	.operand = VALUE_FILE,
@@ -47,14 +52,12 @@ const struct command command_convert = {
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
 DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
 
-static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, struct error **err)
+/* Reads a stream from its start to its end. */
+static int convert_stream(const char *in, struct disk_pipeline *pipeline, _Atomic uint64_t *position, bool quiet, struct error **err)
 {
 	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
-	CLEANUP(workers_free_p) struct disk_workers *workers = NULL;
-	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
 	size_t piece = 256 * 1024;
 	AUTO_FREE unsigned char *data = malloc(piece);
-	_Atomic uint64_t position = 0;
 	uint64_t whole, read_bytes = 0;
 	CLEANUP(meter_end) struct meter meter = { 0 };
 	struct stat st;
@@ -65,19 +68,6 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	whole = fstat(file, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
 	meter_begin(&meter, quiet);
 	fcntl(file, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
-	workers = disk_workers_new(0, err);
-	if (!workers)
-		return -1;
-	options->workers = workers;
-	options->guest_bytes = &position;
-	pipeline = disk_pipeline_new(options, err);
-	if (!pipeline)
-		return -1;
-	if (whole && options->format && !strcmp(options->format, "raw")) {
-		read_bytes = disk_pipeline_resume(pipeline);
-		if (lseek(file, (off_t)read_bytes, SEEK_SET) < 0)
-			return error_set_errno(err, errno, "cannot read %s", in);
-	}
 	while ((n = read(file, data, piece)) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -86,9 +76,69 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 		if (disk_pipeline_push(pipeline, data, (size_t)n, err) < 0)
 			return -1;
 		read_bytes += (uint64_t)n;
-		meter_show(&meter, read_bytes, whole, position);
+		meter_show(&meter, read_bytes, whole, *position);
 	}
-	meter_end(&meter);
+	return 0;
+}
+
+/* Reads an image in a file, part by part. */
+static int convert_image(const char *in, const char *format, struct disk_pipeline *pipeline, struct meter_watch *watch, bool quiet,
+			 struct error **err)
+{
+	CLEANUP(image_file_close) struct image_file file = { 0 };
+	const struct disk_image_info *info;
+
+	if (image_file_open(&file, in, format, err) < 0)
+		return -1;
+	info = disk_image_info(file.image);
+	for (size_t i = 0; i < info->problem_count; i++)
+		fprintf(stderr, "vm-import-controller: %s\n", info->problems[i]);
+	meter_watch_begin(watch, info->capacity, quiet);
+	/* The identity that a journal goes by is of this file only. */
+	return disk_pipeline_pull(pipeline, file.image, info->file_count == 1 ? disk_pipeline_resume(pipeline) : 0, err);
+}
+
+/* Whether it is to be read from its start to its end; else it is a file of which any part can be read. */
+static int is_stream(const char *in, const char *format, bool *stream, struct error **err)
+{
+	enum disk_format found;
+	struct stat st;
+
+	*stream = true;
+	if (!strcmp(in, "-") || (format && !strcmp(format, "vmdk-stream")))
+		return 0;
+	if (stat(in, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return 0;
+	if (image_file_format(in, &found, err) < 0)
+		return -1;
+	*stream = !format && found == DISK_VMDK_STREAM;
+	return 0;
+}
+
+static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, struct error **err)
+{
+	CLEANUP(workers_free_p) struct disk_workers *workers = NULL;
+	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
+	CLEANUP(meter_watch_end) struct meter_watch watch = { 0 };
+	const char *format = options->format;
+	bool stream;
+
+	if (is_stream(in, format, &stream, err) < 0)
+		return -1;
+	if (!stream)
+		options->format = NULL; /* the image's, not a stream's */
+	workers = disk_workers_new(0, err);
+	if (!workers)
+		return -1;
+	options->workers = workers;
+	options->guest_bytes = &watch.position;
+	pipeline = disk_pipeline_new(options, err);
+	if (!pipeline)
+		return -1;
+	if (stream ? convert_stream(in, pipeline, &watch.position, quiet, err) < 0
+		   : convert_image(in, format, pipeline, &watch, quiet, err) < 0)
+		return -1;
+	meter_watch_end(&watch);
 	return disk_pipeline_finish(pipeline, result, err);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/cancel.h"
 #include "base/clock.h"
 
 #define BAR_CELLS 30
@@ -47,4 +48,33 @@ void meter_end(struct meter *m)
 	if (m->drawn)
 		fputs("\r\033[2K", stderr);
 	m->drawn = false;
+}
+
+static void *watch(void *arg)
+{
+	struct meter_watch *w = arg;
+
+	while (!cancel_wait(w->done, 100))
+		meter_show(&w->meter, w->position, w->whole, w->position);
+	return NULL;
+}
+
+void meter_watch_begin(struct meter_watch *w, uint64_t whole, bool quiet)
+{
+	*w = (struct meter_watch){ .whole = whole };
+	meter_begin(&w->meter, quiet);
+	if (w->meter.shown && (w->done = cancel_new(NULL)))
+		w->running = !pthread_create(&w->thread, NULL, watch, w);
+}
+
+void meter_watch_end(struct meter_watch *w)
+{
+	if (w->running) {
+		cancel_request(w->done);
+		pthread_join(w->thread, NULL);
+		meter_end(&w->meter);
+	}
+	w->running = false;
+	cancel_free(w->done);
+	w->done = NULL;
 }

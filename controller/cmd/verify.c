@@ -1,13 +1,8 @@
 /* Is this disk the one whose digest was noted? */
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/cancel.h"
 #include "cmd/cmd.h"
 #include "cmd/meter.h"
 #include "cmd/numbers.h"
@@ -38,44 +33,17 @@ const struct command command_verify = {
 	.operand = VALUE_FILE,
 };
 
-/* The meter, while the digest is made. */
-struct watch {
-	struct meter meter;
-	_Atomic uint64_t position;
-	uint64_t whole;
-	struct cancel *done;
-};
-
-static void *watch(void *arg)
-{
-	struct watch *w = arg;
-
-	while (!cancel_wait(w->done, 100))
-		meter_show(&w->meter, w->position, w->whole, w->position);
-	return NULL;
-}
-
 static int make_digest(const char *path, uint64_t capacity, bool quiet, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
-	struct watch w = { .whole = capacity, .done = cancel_new(NULL) };
-	struct disk_digest_options options = { .size = capacity, .guest_bytes = &w.position };
+	CLEANUP(meter_watch_end) struct meter_watch watch;
+	struct disk_digest_options options = { .size = capacity, .guest_bytes = &watch.position };
+	uint64_t whole = capacity;
 	struct stat st;
-	pthread_t thread;
-	int result;
 
-	if (!w.done)
-		return error_set_errno(err, ENOMEM, "cannot read %s", path);
-	if (!w.whole && stat(path, &st) == 0 && S_ISREG(st.st_mode))
-		w.whole = (uint64_t)st.st_size;
-	meter_begin(&w.meter, quiet);
-	bool watched = w.meter.shown && !pthread_create(&thread, NULL, watch, &w);
-	result = disk_digest_file(path, &options, out, err);
-	cancel_request(w.done);
-	if (watched)
-		pthread_join(thread, NULL);
-	meter_end(&w.meter);
-	cancel_free(w.done);
-	return result;
+	if (!whole && stat(path, &st) == 0 && S_ISREG(st.st_mode))
+		whole = (uint64_t)st.st_size;
+	meter_watch_begin(&watch, whole, quiet);
+	return disk_digest_file(path, &options, out, err);
 }
 
 static bool is_digest(const char *text)

@@ -34,30 +34,27 @@ void codec_free(struct codec *c)
 	free(c);
 }
 
-static const char *of_deflate(enum libdeflate_result result)
+static const char *of_deflate(enum libdeflate_result result, size_t got, size_t least)
 {
-	return result == LIBDEFLATE_SUCCESS              ? NULL
-	       : result == LIBDEFLATE_INSUFFICIENT_SPACE ? too_long
-	       : result == LIBDEFLATE_SHORT_OUTPUT       ? too_short
-							 : corrupt;
+	return result == LIBDEFLATE_SUCCESS ? got < least ? too_short : NULL : result == LIBDEFLATE_INSUFFICIENT_SPACE ? too_long : corrupt;
 }
 
 /* Frame by frame straight into the output, so that a frame that asks for a large window gets none. What follows the last frame that is
  * needed is padding. */
-static const char *inflate_zstd(struct codec *c, const unsigned char *data, size_t stored, unsigned char *out, size_t len)
+static const char *inflate_zstd(struct codec *c, const unsigned char *data, size_t stored, unsigned char *out, size_t least, size_t most)
 {
 	size_t done = 0;
 
 	if (!c->zstd && !(c->zstd = ZSTD_createDCtx()))
 		return "cannot be inflated: memory is out";
-	while (done < len) {
+	while (done < least) {
 		size_t frame = ZSTD_findFrameCompressedSize(data, stored), n;
 
 		if (!stored)
 			return too_short;
 		if (ZSTD_isError(frame) || !frame)
 			return corrupt;
-		n = ZSTD_decompressDCtx(c->zstd, out + done, len - done, data, frame);
+		n = ZSTD_decompressDCtx(c->zstd, out + done, most - done, data, frame);
 		if (ZSTD_isError(n))
 			return ZSTD_getErrorCode(n) == ZSTD_error_dstSize_tooSmall ? too_long : corrupt;
 		done += n;
@@ -67,20 +64,25 @@ static const char *inflate_zstd(struct codec *c, const unsigned char *data, size
 	return NULL;
 }
 
-const char *codec_inflate(struct codec *c, enum piece_codec codec, const void *data, size_t stored, void *out, size_t len)
+const char *codec_inflate(struct codec *c, enum piece_codec codec, const void *data, size_t stored, void *out, size_t least, size_t most)
 {
+	size_t got = 0;
+	enum libdeflate_result result;
+
 	switch (codec) {
 	case PIECE_ZLIB:
-		return of_deflate(libdeflate_zlib_decompress(c->deflate, data, stored, out, len, NULL));
+		result = libdeflate_zlib_decompress(c->deflate, data, stored, out, most, &got);
+		return of_deflate(result, got, least);
 	case PIECE_DEFLATE:
-		return of_deflate(libdeflate_deflate_decompress(c->deflate, data, stored, out, len, NULL));
+		result = libdeflate_deflate_decompress(c->deflate, data, stored, out, most, &got);
+		return of_deflate(result, got, least);
 	case PIECE_ZSTD:
-		return inflate_zstd(c, data, stored, out, len);
+		return inflate_zstd(c, data, stored, out, least, most);
 	case PIECE_STORED:
 		break;
 	}
-	if (stored != len)
-		return stored > len ? too_long : too_short;
-	memcpy(out, data, len);
+	if (stored < least || stored > most)
+		return stored > most ? too_long : too_short;
+	memcpy(out, data, stored);
 	return NULL;
 }

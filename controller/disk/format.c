@@ -25,6 +25,11 @@ static const struct {
 	{ DISK_QED, 0, 4, "QED\0" },
 	{ DISK_PARALLELS, 0, 16, "WithoutFreeSpace" },
 	{ DISK_PARALLELS, 0, 16, "WithouFreSpacExt" },
+	{ DISK_MARKUP, 0, 5, "<html" },
+	{ DISK_MARKUP, 0, 5, "<HTML" },
+	{ DISK_MARKUP, 0, 5, "<!DOC" },
+	{ DISK_MARKUP, 0, 5, "<!doc" },
+	{ DISK_MARKUP, 0, 5, "<?xml" },
 	{ DISK_LUKS, 0, 6, "LUKS\xba\xbe" },
 	{ DISK_GZIP, 0, 3, "\x1f\x8b\x08" },
 	{ DISK_XZ, 0, 6,
@@ -59,13 +64,19 @@ static bool is_descriptor(const char *text, size_t len)
 	return false;
 }
 
+/* A hosted sparse extent whose flags say that it is compressed and has markers. */
+static bool is_stream(const unsigned char *head, size_t len)
+{
+	return len >= 12 && (head[10] & 3) == 3;
+}
+
 enum disk_format disk_format_of(const void *head, size_t len)
 {
 	const char *p = head;
 
 	for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
 		if (len >= (size_t)magics[i].at + magics[i].len && !memcmp(p + magics[i].at, magics[i].magic, magics[i].len))
-			return magics[i].format;
+			return magics[i].format == DISK_VMDK_SPARSE && is_stream(head, len) ? DISK_VMDK_STREAM : magics[i].format;
 	return is_descriptor(p, len) ? DISK_VMDK_DESCRIPTOR : DISK_RAW;
 }
 
@@ -85,6 +96,8 @@ const char *disk_format_name(enum disk_format format)
 		[DISK_QED] = "qed",
 		[DISK_PARALLELS] = "parallels",
 		[DISK_LUKS] = "luks",
+		[DISK_VMDK_STREAM] = "vmdk",
+		[DISK_MARKUP] = "HTML or XML",
 		[DISK_GZIP] = "gzip",
 		[DISK_XZ] = "xz",
 		[DISK_BZIP2] = "bzip2",

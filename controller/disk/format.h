@@ -5,7 +5,8 @@
 
 enum disk_format {
 	DISK_RAW,             /* anything else */
-	DISK_VMDK_SPARSE,     /* hosted sparse: monolithicSparse, an extent of twoGbMaxExtentSparse, streamOptimized */
+	DISK_VMDK_SPARSE,     /* hosted sparse: monolithicSparse, an extent of twoGbMaxExtentSparse */
+	DISK_VMDK_STREAM,     /* streamOptimized: the same, written to be read from its start to its end */
 	DISK_VMDK_DESCRIPTOR, /* the text that names extents */
 	DISK_VMDK_COWD,       /* ESXi vmfsSparse */
 	DISK_VMDK_SESPARSE,
@@ -18,6 +19,7 @@ enum disk_format {
 	DISK_QED,
 	DISK_PARALLELS,
 	DISK_LUKS,
+	DISK_MARKUP, /* HTML or XML, which a server sent instead */
 	DISK_GZIP,
 	DISK_XZ,
 	DISK_BZIP2,

@@ -8,6 +8,8 @@
 #include "disk/bytes.h"
 #include "disk/foreign.h"
 #include "disk/image_parts.h"
+#include "disk/qcow2_layer.h"
+#include "disk/vmdk_layer.h"
 
 #define PROBLEMS_MAX 32
 
@@ -23,6 +25,19 @@ void image_add_problem(struct disk_image *image, const char *fmt, ...)
 		image->info.problem_count++;
 	va_end(ap);
 	image->info.problems = image->problems;
+}
+
+int image_broken(const char *name, uint64_t at, struct error **err, const char *fmt, ...)
+{
+	AUTO_FREE char *what = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&what, fmt, ap) < 0)
+		what = NULL;
+	va_end(ap);
+	return error_set(err, ERROR_PERMANENT, "InvalidImage", "%s is broken at byte %llu: %s", name, (unsigned long long)at,
+			 what ? what : "");
 }
 
 const char *image_add_file(struct disk_image *image, const char *name, const char *kind, uint64_t capacity, uint64_t size,
@@ -117,22 +132,55 @@ static int open_foreign(struct disk_image *image, struct disk_input *in, enum di
 																    : -1;
 }
 
-/* The next layer, made of an input that is in the image already. */
-static struct layer *open_layer(struct disk_image *image, struct disk_input *in, const char *wanted, struct parent *parent,
+static struct layer *open_vmdk(struct disk_image *image, struct disk_input *in, enum disk_format format, const struct parent *wanted,
+			       struct parent *below, struct error **err)
+{
+	bool has_cid;
+	uint32_t cid;
+	CLEANUP(layer_free_p) struct layer *layer = vmdk_layer_open(image, in, format, below, &has_cid, &cid, err);
+
+	if (!layer)
+		return NULL;
+	if (wanted->has_cid && !has_cid) {
+		image_add_problem(image, "%s has no CID: whether it was changed since the layer above was made cannot be told",
+				  disk_input_name(in));
+	} else if (wanted->has_cid && cid != wanted->cid) {
+		error_set(
+			err, ERROR_PERMANENT, "ParentChanged",
+			"%s has the CID %08x, but the layer above was made upon %08x: it is another disk, or was changed since, and both together would be "
+			"none",
+			disk_input_name(in), cid, wanted->cid);
+		return NULL;
+	}
+	return move_ptr(layer);
+}
+
+/* The next layer, made of an input that is in the image already. wanted: what the layer above says of it. */
+static struct layer *open_layer(struct disk_image *image, struct disk_input *in, const struct parent *wanted, struct parent *below,
 				struct error **err)
 {
 	enum disk_format format;
 
-	(void)parent;
-	if (format_of(in, wanted, &format, err) < 0)
+	if (format_of(in, wanted->format, &format, err) < 0)
 		return NULL;
 	if (!image->layer_count)
 		image->info.format = format;
-	if (format == DISK_RAW)
+	switch (format) {
+	case DISK_RAW:
 		return open_raw(image, in, err);
-	error_set(err, ERROR_PERMANENT, "UnsupportedFormat", "%s is a %s image, which is not read here", disk_input_name(in),
-		  disk_format_name(format));
-	return NULL;
+	case DISK_VMDK_SPARSE:
+	case DISK_VMDK_STREAM:
+	case DISK_VMDK_DESCRIPTOR:
+	case DISK_VMDK_COWD:
+	case DISK_VMDK_SESPARSE:
+		return open_vmdk(image, in, format, wanted, below, err);
+	case DISK_QCOW2:
+		return qcow2_layer_open(image, in, below, err);
+	default:
+		error_set(err, ERROR_PERMANENT, "UnsupportedFormat", "%s is a %s image, which is not read here", disk_input_name(in),
+			  disk_format_name(format));
+		return NULL;
+	}
 }
 
 static void clear_parent(struct parent *parent)
@@ -142,35 +190,46 @@ static void clear_parent(struct parent *parent)
 	*parent = (struct parent){ 0 };
 }
 
+/* The layer's parent, opened within the set. */
+static struct disk_input *open_parent(struct disk_image *image, const char *of, const char *name, struct error **err)
+{
+	struct disk_input *in = NULL;
+
+	if (image->layer_count == LAYERS_MAX)
+		error_set(err, ERROR_PERMANENT, "TooManyLayers", "%s has more than %d parents, one upon the other", image->files[0].name,
+			  LAYERS_MAX - 1);
+	else if (!image->set)
+		error_set(err, ERROR_PERMANENT, "NameRefused", "%s lies upon the image \"%s\", and no other files may be read here", of,
+			  name);
+	else if (!(in = image->set->open(image->set->arg, name, err)))
+		error_wrap(err, "%s lies upon another image", of);
+	return in;
+}
+
 static int open_layers(struct disk_image *image, struct disk_input *in, const char *format, struct error **err)
 {
-	CLEANUP(clear_parent) struct parent parent = { 0 };
+	CLEANUP(clear_parent) struct parent wanted = { .format = format ? strdup(format) : NULL };
 
-	image->inputs[0] = in;
-	for (;;) {
-		unsigned i = image->layer_count;
-		CLEANUP(clear_parent) struct parent below = { 0 };
-
-		image->layers[i] = open_layer(image, image->inputs[i], i ? parent.format : format, &below, err);
-		if (!image->layers[i])
-			return i ? error_wrap(err, "parent %u", i) : -1;
-		image->layer_count++;
-		if (!below.name)
-			return 0;
-		clear_parent(&parent);
-		parent = below;
-		below = (struct parent){ 0 };
-		if (image->layer_count == LAYERS_MAX)
-			return error_set(err, ERROR_PERMANENT, "TooManyLayers", "%s has more than %d parents, one upon the other",
-					 image->files[0].name, LAYERS_MAX - 1);
-		if (!image->set)
-			return error_set(err, ERROR_PERMANENT, "NameRefused",
-					 "%s lies upon the image \"%s\", and no other files may be read here",
-					 disk_input_name(image->inputs[i]), parent.name);
-		image->inputs[i + 1] = image->set->open(image->set->arg, parent.name, err);
-		if (!image->inputs[i + 1])
-			return error_wrap(err, "%s lies upon another image", disk_input_name(image->inputs[i]));
+	if (format && !wanted.format) {
+		disk_input_close(in);
+		return error_set_errno(err, ENOMEM, "cannot read the image");
 	}
+	while (in) {
+		struct parent below = { 0 };
+		unsigned i = image->layer_count;
+
+		image->inputs[i] = in;
+		image->layers[i] = open_layer(image, in, &wanted, &below, err);
+		clear_parent(&wanted);
+		wanted = below;
+		if (!image->layers[i])
+			return -1;
+		image->layer_count++;
+		if (!wanted.name)
+			return 0;
+		in = open_parent(image, disk_input_name(image->inputs[i]), wanted.name, err);
+	}
+	return -1;
 }
 
 struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set *set, const char *format, struct error **err)

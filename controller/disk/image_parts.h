@@ -33,3 +33,5 @@ const char *image_add_file(struct disk_image *image, const char *name, const cha
 			   struct error **err);
 /* Notes a problem, unless there are too many already. */
 void image_add_problem(struct disk_image *image, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The error (permanent, InvalidImage) of what the file has at byte `at`. Returns -1. */
+int image_broken(const char *name, uint64_t at, struct error **err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

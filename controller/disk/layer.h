@@ -13,10 +13,12 @@
 #include "disk/table_cache.h"
 
 enum run_kind {
-	RUN_HOLE,   /* this layer says nothing: the parent's, or zero */
-	RUN_ZERO,   /* zero, whatever the parent has */
-	RUN_DATA,   /* len bytes at `at` of input */
-	RUN_PACKED, /* `stored` bytes at `at` that inflate to the disk's [whole_at, whole_at + whole_len), of which the run is a part */
+	RUN_HOLE, /* this layer says nothing: the parent's, or zero */
+	RUN_ZERO, /* zero, whatever the parent has */
+	RUN_DATA, /* len bytes at `at` of input */
+	/* `stored` bytes at `at` that inflate to the disk's [whole_at, whole_at + whole_len), of which the run is a part; to less where the disk
+	 * ends before */
+	RUN_PACKED,
 };
 
 struct run {
@@ -46,6 +48,21 @@ struct layer_ops {
 
 /* A map looks at so many entries that say the same before it returns: the walk between them can be cancelled. */
 #define LAYER_ENTRIES_AT_ONCE 65536
+
+/* The map of a layer with tables, by what one entry says: asks `look` for entry after entry and puts together what says the same. look
+ * sets run->len to what its entry covers from `at` on, also beyond the capacity. */
+typedef int layer_look(struct layer *layer, uint64_t at, struct run *run, struct error **err);
+int layer_map_entries(struct layer *layer, layer_look *look, uint64_t at, uint64_t most, struct run *run, struct error **err);
+
+/* What a layer's tables name, summed up while the walk ascends: more than the file holds shows that something is named twice, so that a
+ * small file cannot stand for a huge disk. */
+struct layer_sum {
+	uint64_t counted; /* entries before this one are in */
+	uint64_t bytes;
+};
+
+/* Adds bytes for the len entries from this one on, once. False when the sum is more than `most`. */
+bool layer_sum_add(struct layer_sum *sum, uint64_t entry, uint64_t len, uint64_t bytes, uint64_t most);
 
 static inline void layer_free_p(struct layer **layer)
 {

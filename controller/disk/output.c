@@ -19,7 +19,7 @@
 #define ZERO_STEP (UINT64_C(64) << 20) /* between looks at the cancellation */
 
 struct disk_output {
-	char *path;
+	char *path; /* NULL: nothing is written */
 	int fd;
 	_Atomic int direct; /* the same with O_DIRECT; -1: there is none */
 	int direct_owned;
@@ -79,12 +79,14 @@ struct disk_output *output_open(const char *path, bool qcow2, uint64_t kept, str
 	struct stat st;
 	bool device;
 
-	if (!o || !(o->path = strdup(path))) {
+	if (!o || (path && !(o->path = strdup(path)))) {
 		free(o);
-		error_set_errno(err, ENOMEM, "cannot write %s", path);
+		error_set_errno(err, ENOMEM, "cannot write %s", path ? path : "the disk");
 		return NULL;
 	}
 	o->fd = o->direct_owned = -1;
+	if (!path)
+		return o;
 	device = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
 	if ((qcow2 ? open_qcow2(o, err) : device ? open_device(o, err) : open_file(o, kept, err)) < 0) {
 		output_close(o);
@@ -170,6 +172,8 @@ int output_set_size(struct disk_output *o, uint64_t size, bool written, struct e
 {
 	uint64_t there = 0;
 
+	if (!o->path)
+		return 0;
 	if (o->qcow2)
 		return qcow2_writer_check(size, err);
 	if (!o->device)
@@ -261,6 +265,8 @@ static int write_clusters(struct disk_output *o, const unsigned char *block, siz
 int output_write_block(struct disk_output *o, const unsigned char *block, size_t len, uint64_t at, const struct digest_map *map, bool whole,
 		       struct error **err)
 {
+	if (!o->path)
+		return 0;
 	if (o->qcow2)
 		return write_clusters(o, block, len, at, map, err);
 
@@ -289,6 +295,8 @@ int output_zero_unknown(struct disk_output *o, uint64_t from, uint64_t to, struc
 
 void output_passed(struct disk_output *o, uint64_t end)
 {
+	if (!o->path)
+		return;
 	if (o->qcow2)
 		end = qcow2_writer_end(o->qcow2);
 	if (end < o->flushed || end - o->flushed < WINDOW)
@@ -303,7 +311,7 @@ void output_passed(struct disk_output *o, uint64_t end)
 
 int output_sync(struct disk_output *o, struct error **err)
 {
-	return fdatasync(o->fd) < 0 ? error_set_errno(err, errno, "cannot sync %s", o->path) : 0;
+	return o->path && fdatasync(o->fd) < 0 ? error_set_errno(err, errno, "cannot sync %s", o->path) : 0;
 }
 
 int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err)
@@ -383,6 +391,9 @@ int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cance
 {
 	struct disk_digest_options options = { .cancel = cancel };
 
+	if (!o->path)
+		return error_set(err, ERROR_PERMANENT, "NotKept",
+				 "the stream goes back, so that its digest cannot be told without keeping the disk");
 	if (!o->qcow2)
 		return digest_descriptor(o->fd, o->path, capacity, &options, out, err);
 	return digest_scan(&(struct digest_reader){ o, next_block, read_block }, capacity, &options, out, err);

@@ -390,9 +390,9 @@ struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *opti
 	struct disk_pipeline *p = calloc(1, sizeof *p);
 	uint64_t kept;
 
-	if (!p || !(p->path = strdup(options->path))) {
+	if (!p || !(p->path = strdup(options->path ? options->path : "the disk"))) {
 		free(p);
-		error_set_errno(err, ENOMEM, "cannot write %s", options->path);
+		error_set_errno(err, ENOMEM, "cannot write %s", options->path ? options->path : "the disk");
 		return NULL;
 	}
 	p->options = *options;

@@ -24,9 +24,10 @@ void disk_workers_free(struct disk_workers *workers);
 
 struct disk_pipeline_options {
 	const char *format; /* "vmdk-stream", "raw", or NULL: by content */
-	const char *path;   /* file to write (created, or reused and truncated), or block device */
-	bool qcow2;         /* writes a qcow2 image, to a file, instead of a raw one; there is no journal then */
-	uint64_t capacity;  /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
+	const char *
+		path; /* file to write (created, or reused and truncated), or block device; NULL: nothing is written, and only the digest made */
+	bool qcow2;        /* writes a qcow2 image, to a file, instead of a raw one; there is no journal then */
+	uint64_t capacity; /* bytes the disk must have; 0: as the stream says. A stream that says otherwise is an error. */
 	struct disk_workers *workers;
 	struct cancel *cancel;         /* may be NULL */
 	_Atomic uint64_t *guest_bytes; /* the position in the guest's disk, for progress; may be NULL */

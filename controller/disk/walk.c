@@ -22,6 +22,7 @@ struct walk {
 	unsigned char *packed, *whole;
 	const char *whole_name;
 	uint64_t whole_from, whole_at;
+	size_t whole_good; /* bytes of it that are known to be there */
 };
 
 /* What the topmost layer that says anything says. */
@@ -103,11 +104,12 @@ static int walk_data(struct walk *w, uint64_t at, const struct run *run, struct 
 }
 
 /* Inflates here what the workers cannot: a part of a cluster, or one that is not as they want pieces. */
-static int inflate(struct walk *w, const struct run *run, struct error **err)
+static int inflate(struct walk *w, uint64_t at, const struct run *run, struct error **err)
 {
+	size_t least = (size_t)(at + run->len - run->whole_at);
 	const char *fault;
 
-	if (w->whole_name == run->name && w->whole_from == run->at && w->whole_at == run->whole_at)
+	if (w->whole_name == run->name && w->whole_from == run->at && w->whole_at == run->whole_at && least <= w->whole_good)
 		return 0;
 	if (!w->codec && (!(w->codec = codec_new()) || !(w->whole = malloc(WHOLE_MAX)) || !(w->packed = malloc(2 * WHOLE_MAX))))
 		return error_set_errno(err, ENOMEM, "cannot read %s", run->name);
@@ -117,20 +119,21 @@ static int inflate(struct walk *w, const struct run *run, struct error **err)
 	w->whole_name = NULL;
 	if (disk_input_read(run->input, run->at, w->packed, run->stored, err) < 0)
 		return -1;
-	fault = codec_inflate(w->codec, run->codec, w->packed, run->stored, w->whole, run->whole_len);
+	fault = codec_inflate(w->codec, run->codec, w->packed, run->stored, w->whole, least, run->whole_len);
 	if (fault)
 		return error_set(err, ERROR_TRANSIENT, "CorruptGrain", "what %s has for byte %llu of the disk, at its byte %llu, %s",
 				 run->name, (unsigned long long)run->whole_at, (unsigned long long)run->at, fault);
 	w->whole_name = run->name;
 	w->whole_from = run->at;
 	w->whole_at = run->whole_at;
+	w->whole_good = least;
 	return 0;
 }
 
 static int walk_packed(struct walk *w, uint64_t at, const struct run *run, struct error **err)
 {
-	bool as_it_is = run->whole_at == at && run->whole_len == run->len && !(at % STEP) && in_block(at, run->len) == run->len &&
-			run->stored <= run->whole_len + run->whole_len / 4 + 512;
+	bool as_it_is = run->whole_at == at && run->whole_len == run->len && !(at % STEP) && run->len >= STEP &&
+			in_block(at, run->len) == run->len && run->stored <= run->whole_len + run->whole_len / 4 + 512;
 	struct piece_place place = { .guest_offset = at, .stored = run->stored, .codec = run->codec, .from = run->at, .file = run->name };
 	unsigned char *to;
 
@@ -144,7 +147,7 @@ static int walk_packed(struct walk *w, uint64_t at, const struct run *run, struc
 		memset(to, 0, run->stored);
 		return -1;
 	}
-	if (inflate(w, run, err) < 0 || fill_gap(w, at, run, err) < 0)
+	if (inflate(w, at, run, err) < 0 || fill_gap(w, at, run, err) < 0)
 		return -1;
 	for (uint64_t left = run->len; left;) {
 		size_t n = in_block(at, left);

@@ -1,0 +1,16 @@
+/* An image that a user named, with the files beside it. */
+#pragma once
+
+#include "disk/image.h"
+
+struct image_file {
+	struct disk_directory *directory;
+	struct disk_set set;
+	struct disk_image *image;
+};
+
+/* Opens it. What the image names is looked for in its directory only. Not to be moved while it is open. */
+int image_file_open(struct image_file *f, const char *path, const char *format, struct error **err);
+void image_file_close(struct image_file *f); /* accepts a zeroed one */
+/* What it is by its beginning. */
+int image_file_format(const char *path, enum disk_format *format, struct error **err);
