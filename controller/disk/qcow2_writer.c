@@ -154,7 +154,7 @@ static int take(struct qcow2_writer *w, uint64_t block, unsigned count, uint64_t
 int qcow2_writer_place(struct qcow2_writer *w, uint64_t block, uint16_t wanted, uint64_t host[QCOW2_CLUSTERS], struct error **err)
 {
 	unsigned char bytes[QCOW2_CLUSTERS * 8];
-	uint64_t next, at;
+	uint64_t next = 0, at = 0;
 	unsigned count = 0;
 
 	if (qcow2_writer_find(w, block, host, err) < 0)

@@ -138,6 +138,14 @@ start_kube() {
 	note "Kubernetes peer, KUBECONFIG=$KUBECONFIG"
 }
 
+# build_image: IMAGE is a directory with the image's root file system and configuration (test/peers/image/build.sh); before start_kube, so
+# that the node runs it: KUBE_IMAGES="NAME=$IMAGE"
+build_image() {
+	need buildah debootstrap jq
+	IMAGE=$("$PEERS/image/build.sh") || fail "the image cannot be built"
+	note "image: $(awk '{ printf "%.1f MB, of which the program is %.2f MB", $1 / 1e6, $2 / 1e6 }' "$IMAGE/size")"
+}
+
 start_helm() { # sets HELM and HELM_CRDS; after start_kube
 	local built
 	built=$("$PEERS/helm/build.sh") || skip "helm cannot be built"
