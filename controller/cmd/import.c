@@ -174,6 +174,34 @@ static int retry_failed(struct store *store, struct error **err)
 	return 0;
 }
 
+/* What an earlier run found wrong with a source may be mended: it is looked at again before it is believed. */
+static int doubt_sources(struct store *store, struct error **err)
+{
+	static const struct resource *const kinds[] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources, &api_kvm_sources };
+
+	for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+		AUTO_JSON json_t *list = store_list(store, kinds[k], NULL, NULL, err);
+		const json_t *source;
+		size_t i;
+
+		if (!list)
+			return -1;
+		json_array_foreach (list, i, source) {
+			const char *status = json_path_string(source, "status.status");
+			AUTO_JSON json_t *patch = NULL, *done = NULL;
+
+			if (!status || strcmp(status, "clusterNotReady"))
+				continue;
+			patch = json_pack("{s:{s:n, s:n, s:n}}", "status", "status", "conditions", "message");
+			done = store_patch(store, kinds[k], json_path_string(source, "metadata.namespace"),
+					   json_path_string(source, "metadata.name"), "status", patch, err);
+			if (!done)
+				return -1;
+		}
+	}
+	return 0;
+}
+
 static int apply(struct store *store, const struct import_options *o, struct error **err)
 {
 	size_t imports = 0;
@@ -199,7 +227,7 @@ static int apply(struct store *store, const struct import_options *o, struct err
 		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s", o->only);
 	if (!imports)
 		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport");
-	return retry_failed(store, err);
+	return doubt_sources(store, err) < 0 ? -1 : retry_failed(store, err);
 }
 
 /* What stops an import that waits for its source, here where nobody mends things meanwhile: an owned text, or NULL. */

@@ -9,6 +9,8 @@
 #include "transfer/journal.h"
 
 #define POLL_MS 1000
+#define WATCH_MAX_SECONDS 3600
+#define WATCH_SECONDS 5 /* so often the message tells how long it still may take */
 #define DEFAULT_GRACE_SECONDS 60
 #define EXPORT_TRIES 5
 /* Of the whole import's progress, the transfer is so much. */
@@ -32,6 +34,21 @@ static int hard_off(struct step *s, struct source *source, const struct vm_model
 	step_say(s, "%s; waiting until %s is off", why, model->name);
 	s->again_ms = 1;
 	return 0;
+}
+
+static void wake(void *queue, const char *key)
+{
+	queue_add(queue, key);
+}
+
+/* When to look at a machine that is about to stop: soon, unless the source tells when it has. */
+static unsigned next_look_ms(struct step *s, struct source *source, const struct vm_model *model, int64_t left_s)
+{
+	unsigned left_ms = left_s < WATCH_MAX_SECONDS ? (unsigned)left_s * 1000 : WATCH_MAX_SECONDS * 1000;
+
+	if (!source->ops->watch_power || !source->ops->watch_power(source, model, left_ms, wake, s->r->queue, s->key))
+		return POLL_MS;
+	return left_ms < WATCH_SECONDS * 1000 ? left_ms : WATCH_SECONDS * 1000;
 }
 
 /* Brings a machine that is on to off, a piece at each call; 1 once it is off. */
@@ -64,7 +81,7 @@ static int stop_machine(struct step *s, struct source *source, const struct vm_m
 			return error_move(err, move_ptr(failed));
 		set(s, "VMShutdownGuest", "True", "ShutdownRequested", "the guest was asked to shut down");
 		step_say(s, "Asked the guest of %s to shut down; it has %lld s before it is powered off", model->name, (long long)grace);
-		s->again_ms = POLL_MS / 2;
+		s->again_ms = next_look_ms(s, source, model, grace);
 		return 0;
 	}
 	waited = clock_unix() - clock_parse_rfc3339(asked->last_transition_time);
@@ -72,9 +89,9 @@ static int stop_machine(struct step *s, struct source *source, const struct vm_m
 		return hard_off(s, source, model, "The guest did not shut down in time and is powered off", err);
 	step_say(s, "Waiting for the guest of %s to shut down; it is powered off in %lld s", model->name, (long long)(grace - waited));
 	/* The message is worth a patch only now and then. */
-	if (s->import->status.message && waited % 5)
+	if (s->import->status.message && waited % WATCH_SECONDS)
 		step_say(s, "%s", s->import->status.message);
-	s->again_ms = POLL_MS;
+	s->again_ms = next_look_ms(s, source, model, grace - waited);
 	return 0;
 }
 

@@ -79,7 +79,11 @@ struct source_ops {
 	int (*networks)(struct source *, struct vm_model *, struct cancel *, struct error **err);
 	int (*power_state)(struct source *, const struct vm_model *, enum vm_power *out, struct cancel *, struct error **err);
 	int (*shutdown_guest)(struct source *, const struct vm_model *, struct cancel *, struct error **err); /* asks; returns at once */
-	int (*power_off)(struct source *, const struct vm_model *, struct cancel *, struct error **err);      /* hard; waits for it */
+	/* Calls wake(arg, key) once, from another thread, when the machine does not run any more or cannot be watched any longer, at the latest
+	 * after within_ms; until the source is closed. False: it is to be looked at again and again. The callback may be NULL. */
+	bool (*watch_power)(struct source *, const struct vm_model *, unsigned within_ms, void (*wake)(void *arg, const char *key),
+			    void *arg, const char *key);
+	int (*power_off)(struct source *, const struct vm_model *, struct cancel *, struct error **err); /* hard; waits for it */
 	int (*power_on)(struct source *, const struct vm_model *, struct cancel *, struct error **err);
 
 	/* Begins an export of a machine that is off. */

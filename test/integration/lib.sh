@@ -86,7 +86,7 @@ start_vsphere() {
 	need python3 jq curl qemu-img
 	peer_go
 	vsphere_states+=("$state")
-	settings=$(VSPHERE_STATE=$state VSPHERE_INVENTORY=$(realpath "$inventory") VSPHERE_LISTEN=127.0.0.1:0 VSPHERE_ADMIN=127.0.0.1:0 \
+	settings=$(VSPHERE_STATE=$state VSPHERE_INVENTORY=$(realpath "$inventory") VSPHERE_LISTEN=127.0.0.1:${VSPHERE_PORT:-0} VSPHERE_ADMIN=127.0.0.1:0 \
 		"$PEERS/vsphere/up.sh") || skip "the vSphere peer does not start"
 	eval "$settings"
 	note "vSphere peer at $VSPHERE_URL"

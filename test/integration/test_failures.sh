@@ -4,7 +4,9 @@
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
 
-start_vsphere
+jq '.datacenters[0].vms += [{name: "monster", power: "on", tools: "notInstalled", nics: [{network: "VM Network"}],
+	disks: [{capacityMB: 12000000, thick: true}, {capacityMB: 8, shared: true}]}]' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
+start_vsphere "$WORK/inventory.json"
 start_kube
 apply_network default lan
 start_daemon
@@ -41,6 +43,11 @@ apply_import default name-taken web-off 'targetVirtualMachineName: taken'
 apply_import default no-class web-off 'storageClass: nowhere'
 apply_import default no-tools no-tools
 apply_import default no-disks no-disks
+# Every line of preflight at once.
+import_manifest default everything monster 'storageClass: nowhere' 'targetVirtualMachineName: taken' 'networkMapping:' \
+	'- {sourceNetwork: VM Network, destinationNetwork: default/nowhere}' '- {sourceNetwork: VM Network, destinationNetwork: lan}' \
+	'- {sourceNetwork: Nowhere LAN, destinationNetwork: lan}' '- {sourceNetwork: dvs-prod}' |
+	sed "s#sourceCluster: {apiVersion: [^,]*#sourceCluster: {apiVersion: v1#" | kubectl apply -f - >/dev/null
 SOURCE_NAME=wrong-password apply_import default waits web-off
 SOURCE_NAME=not-there apply_import default waits-too web-off
 apply_import default good with-snapshots
@@ -76,7 +83,6 @@ source_says missing-key 'no key "password"' "add it"
 source_says unknown-dc "no datacenter DC9" "correct spec.dc" "/DC1"
 source_says no-answer "cannot connect"
 source_says wrong-ca "not trusted" "caCert"
-source_says no-ca "not trusted" "SHA-1" "caCert"
 source_says no-secret "default/nowhere" "does not exist" "create it"
 import_says unknown-vm virtualMachineImportInvalid "no virtual machine nobody" "correct spec.virtualMachineName"
 import_says twin virtualMachineImportInvalid "2 virtual machines" "/DC1/vm/A/twin" "/DC1/vm/B/twin" "spec.folder"
@@ -87,6 +93,14 @@ import_says name-taken virtualMachineImportInvalid "named taken exists" "spec.ta
 import_says no-class virtualMachineImportInvalid "no StorageClass nowhere"
 import_says no-tools virtualMachineImportInvalid "VMware Tools" "spec.forcePowerOff: true"
 import_says no-disks virtualMachineImportInvalid "no disks"
+import_says everything virtualMachineImportInvalid 'spec.sourceCluster.apiVersion is "v1"' "no StorageClass nowhere" "no NetworkAttachmentDefinition default/nowhere" \
+	'"VM Network" twice' '"Nowhere LAN" does not exist at the source' "spec.networkMapping[3] lacks" "Hard disk 2 of /DC1/vm/monster is shared" "VMware Tools" \
+	"spec.forcePowerOff: true" "named taken exists" "scratch"
+assert_eq "the machine that was only looked at" "$(vm_state monster .Power)" poweredOn
+# Who gave no CA has the first certificate pinned.
+wait_for 60 source_is default no-ca clusterReady
+assert_eq "what is pinned" "$(kubectl get vmwaresource no-ca -o 'jsonpath={.status.certificate.fingerprint} {.status.certificate.endpoint}')" \
+	"$(openssl x509 -in "$VSPHERE_CA" -noout -fingerprint -sha256 | sed 's/.*=//') $VSPHERE_URL"
 for name in waits waits-too; do
 	assert_eq "state of $name" "$(import_field default $name '{.status.importStatus}')" ''
 	assert_contains "message of $name" "$(import_field default $name '{.status.message}')" "Waiting for the VmwareSource"

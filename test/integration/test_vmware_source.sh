@@ -171,9 +171,18 @@ check with-snapshots .name with-snapshots
 faults_clear
 
 note "--- power"
+ok main watch never-stops 300
+assert_contains "patience" "$ANSWER" "state on"
+# Two who wait at once, one of them through a session that is lost.
+ok main watch never-stops 600000 leave
 ok main shutdown web-on
 assert_contains "shutdown" "$ANSWER" "state off"
 ok main off web-on
+ok main on web-on
+ok main ask web-on
+curl -fsS -X POST "$VSPHERE_ADMIN_URL/sessions/drop" >/dev/null
+ok main watch web-on 600000
+assert_contains "what was waited for" "$ANSWER" "state off"
 says "Permanent ToolsUnavailable" "spec.forcePowerOff" -- main shutdown no-tools
 ok main off no-tools
 ok main state no-tools

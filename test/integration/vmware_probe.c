@@ -2,7 +2,7 @@
  * object) say, and VSPHERE_PIN, the fingerprint that the source's status would keep; then takes a command a line from standard input, its words separated by tabs, and answers each with lines of its own and a
  * last one, "ok" or "error CLASS REASON MESSAGE":
  *
- *   verify | certificate | describe NAME [FOLDER] | preflight NAME | vmspec NAME FOLDER SPEC | state NAME | shutdown NAME | off NAME | on NAME | cleanup ID
+ *   verify | certificate | describe NAME [FOLDER] | preflight NAME | vmspec NAME FOLDER SPEC | state NAME | ask NAME (to shut down) | shutdown NAME (and wait) | watch NAME MS [leave] | off NAME | on NAME | cleanup ID
  *   export NAME DIRECTORY [cancel]   the disks as DIRECTORY/0.raw ...; with cancel it is stopped after the first byte, and aborted
  *   hold NAME                        begins an export and keeps it until "release" or "abort" */
 #include <errno.h>
@@ -20,11 +20,15 @@
 #include "target/vmspec.h"
 #include "json/codec.h"
 
+#define WAKES 8 /* watches that a test may ask for */
+
 struct probe {
 	const struct source_ops *ops;
 	struct source *source;
 	struct disk_workers *workers;
 	struct source_export *held;
+	struct cancel *wakes[WAKES];
+	size_t wake_count;
 };
 
 static int ledger(void *arg, bool made, const char *kind, const char *id, struct error **err)
@@ -116,10 +120,38 @@ static int power(struct probe *p, char **words, struct error **err)
 		return p->ops->power_on(p->source, model, NULL, err);
 	if (!strcmp(words[0], "shutdown") && p->ops->shutdown_guest(p->source, model, NULL, err) < 0)
 		return -1;
+	if (!strcmp(words[0], "ask"))
+		return p->ops->shutdown_guest(p->source, model, NULL, err);
 	do {
 		if (p->ops->power_state(p->source, model, &state, NULL, err) < 0)
 			return -1;
 	} while (!strcmp(words[0], "shutdown") && state != VM_POWER_OFF && clock_monotonic_ms() - begun < 30000 && !cancel_wait(NULL, 100));
+	printf("state %s\n", vm_power_name(state));
+	return 0;
+}
+
+static void woken(void *arg, const char *key)
+{
+	(void)key;
+	cancel_request(arg);
+}
+
+/* Waits until the source says that the machine has stopped, or that its patience is at an end; with leave it is not waited for. */
+static int watch(struct probe *p, char **words, struct error **err)
+{
+	struct cancel *wake = cancel_new(NULL);
+	AUTO_VM_MODEL struct vm_model *model = find(p, words[1], NULL, err);
+	enum vm_power state;
+
+	if (p->wake_count == WAKES)
+		abort();
+	p->wakes[p->wake_count++] = wake; /* may be used until the source is closed */
+	if (!model || !p->ops->watch_power(p->source, model, (unsigned)atoi(words[2]), woken, wake, words[1]))
+		return -1;
+	while (!words[3] && !cancel_wait(wake, 1000))
+		;
+	if (p->ops->power_state(p->source, model, &state, NULL, err) < 0)
+		return -1;
 	printf("state %s\n", vm_power_name(state));
 	return 0;
 }
@@ -232,8 +264,11 @@ static int run(struct probe *p, char **words, struct error **err)
 		return vmspec(p, words, err);
 	if (!strcmp(verb, "preflight") && words[1])
 		return preflight(p, words, err);
-	if ((!strcmp(verb, "state") || !strcmp(verb, "shutdown") || !strcmp(verb, "off") || !strcmp(verb, "on")) && words[1])
+	if ((!strcmp(verb, "state") || !strcmp(verb, "ask") || !strcmp(verb, "shutdown") || !strcmp(verb, "off") || !strcmp(verb, "on")) &&
+	    words[1])
 		return power(p, words, err);
+	if (!strcmp(verb, "watch") && words[2])
+		return watch(p, words, err);
 	if (!strcmp(verb, "cleanup") && words[1])
 		return p->ops->cleanup(p->source, "ExportLease", words[1], NULL, err);
 	if (!strcmp(verb, "export") && words[1] && words[2])
@@ -284,6 +319,8 @@ int main(void)
 		p.ops->export_end(p.held, false, NULL);
 	if (p.source)
 		p.ops->close(p.source);
+	for (size_t i = 0; i < p.wake_count; i++)
+		cancel_free(p.wakes[i]);
 	disk_workers_free(p.workers);
 	return p.source ? 0 : 1;
 }

@@ -11,11 +11,13 @@
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
 #include "source/vmware/power.h"
+#include "source/vmware/watch.h"
 #include "json/codec.h"
 
 struct vmware {
 	struct source source;
 	struct vmware_session *session;
+	struct vmware_watches *watches;
 	char *dc;
 	pthread_mutex_t lock; /* guards what follows: what was found last */
 	char *dc_path, *vm_folder;
@@ -31,6 +33,7 @@ static void close_source(struct source *source)
 {
 	struct vmware *v = self(source);
 
+	vmware_watches_free(v->watches);
 	vmware_session_close(v->session);
 	json_decref(v->found);
 	free(v->dc);
@@ -67,7 +70,10 @@ static struct source *open_source(const json_t *object, const json_t *secret, co
 		error_set_errno(err, ENOMEM, "cannot open a session");
 	else
 		v->session = vmware_session_open(endpoint ? endpoint : "", secret, pinned(object, endpoint), cancel, err);
-	if (!v->session) {
+	v->watches = v->session ? vmware_watches_new(v->session) : NULL;
+	if (!v->watches) {
+		if (v->session)
+			error_set_errno(err, ENOMEM, "cannot open a session");
 		close_source(&v->source);
 		return NULL;
 	}
@@ -195,6 +201,12 @@ static int shutdown_guest(struct source *source, const struct vm_model *model, s
 	return vmware_shutdown_guest(self(source)->session, model, cancel, err);
 }
 
+static bool watch_power(struct source *source, const struct vm_model *model, unsigned within_ms, void (*wake)(void *arg, const char *key),
+			void *arg, const char *key)
+{
+	return vmware_watches_add(self(source)->watches, model->source_id, within_ms, wake, arg, key);
+}
+
 static int power_off(struct source *source, const struct vm_model *model, struct cancel *cancel, struct error **err)
 {
 	return vmware_power_off(self(source)->session, model, cancel, err);
@@ -229,6 +241,7 @@ const struct source_ops vmware_source_ops = {
 	.networks = networks,
 	.power_state = power_state,
 	.shutdown_guest = shutdown_guest,
+	.watch_power = watch_power,
 	.power_off = power_off,
 	.power_on = power_on,
 	.export_begin = export_begin,
