@@ -25,6 +25,7 @@ const struct resource api_storage_classes = { "storage.k8s.io", "v1", "StorageCl
 const struct resource api_nads = { "k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", true, false };
 const struct resource api_secrets = { "", "v1", "Secret", "secrets", true, false };
 const struct resource api_events = { "events.k8s.io", "v1", "Event", "events", true, false };
+const struct resource api_leases = { "coordination.k8s.io", "v1", "Lease", "leases", true, false };
 const struct resource api_crds = { "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false, true };
 
 const struct resource *api_source_resource(const char *kind)

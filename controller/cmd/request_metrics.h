@@ -2,7 +2,9 @@
 #pragma once
 
 #include "base/metrics.h"
-#include "store/store.h"
+#include "store/kube/kube.h"
 
-/* Reads them into the registry. */
-void request_metrics_collect(struct metrics *metrics, const struct store *kube_store);
+/* Adds what a store's requests came to; all of one server. */
+void request_metrics_add(struct request_totals *sum, const struct store *kube_store);
+/* Puts the sum into the registry. */
+void request_metrics_set(struct metrics *metrics, const struct request_totals *sum);

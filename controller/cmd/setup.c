@@ -19,8 +19,6 @@ struct setup {
 	bool tried;
 };
 
-static const struct resource leases = { "coordination.k8s.io", "v1", "Lease", "leases", true, false };
-
 /* What is used and can be missing. Without an optional power all goes on; the text says what is different then. */
 static const struct power {
 	const char *verb;
@@ -30,7 +28,7 @@ static const struct power {
 	const char *without;
 } powers[] = {
 	{ "create", &api_events, NULL, true, false, "no events are written: kubectl describe shows only the status" },
-	{ "update", &leases, NULL, true, true, "no leader election: run one instance" },
+	{ "patch", &api_leases, NULL, true, true, "no leader election: run one instance" },
 	{ "patch", &api_crds, NULL, true, false, "the definitions are not brought up to date: kubectl apply -f crds/" },
 	{ "watch", &api_secrets, NULL, true, false, "changed credentials are noticed only when a source is checked again" },
 	{ "watch", &api_vmimports, NULL, false, false, "no import is seen" },

@@ -8,6 +8,8 @@
 
 #define SESSION_IDLE_MS 5000
 #define REAP_KEY "reap"
+/* A step takes seconds; one that reads a big disk again, which somebody touched, or waits for a slow host takes minutes. */
+#define STUCK_MS (60 * 60 * 1000)
 #define DRAIN_MS 2000 /* a step in hand may end in good order, before what it waits for is broken off */
 
 static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
@@ -183,10 +185,35 @@ static void *work(void *arg)
 	return NULL;
 }
 
-bool reconciler_synced(const struct reconciler *r)
+char *reconciler_unready(const struct reconciler *r)
 {
-	/* Targets' kinds may be served later (or never, on another cluster): only ours count. */
-	return informer_synced(r->imports) && informer_synced(r->sources[0]);
+	/* Targets' kinds may be served later (or never, on another cluster): only ours count, and of these what every cluster has. */
+	const struct informer *needed[] = { r->imports, r->sources[0] };
+	AUTO_BUFFER struct buffer b = { 0 };
+
+	buffer_init(&b, 1024);
+	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+		if (!informer_synced(needed[i]))
+			buffer_addf(&b, "%s%s", b.len ? ", " : "not ready: not listed yet: ", informer_resource(needed[i])->plural);
+	return b.len ? buffer_steal(&b) : NULL;
+}
+
+char *reconciler_stuck(const struct reconciler *r)
+{
+	uint64_t ms = 0;
+	AUTO_FREE char *key = queue_longest(r->queue, &ms);
+	char *text = NULL;
+
+	if (!key || ms < STUCK_MS)
+		return NULL;
+	return asprintf(&text, "a worker has been busy with %s for %llu s", key, (unsigned long long)ms / 1000) < 0 ? NULL : text;
+}
+
+void reconciler_interrupt(struct reconciler *r)
+{
+	queue_stop(r->queue);
+	cancel_request(r->cancel);
+	transfer_engine_interrupt(r->transfers);
 }
 
 static int watch(struct reconciler *r, struct error **err)

@@ -35,7 +35,13 @@ struct reconciler_options {
 };
 
 struct reconciler *reconciler_start(const struct reconciler_options *options, struct error **err);
-bool reconciler_synced(const struct reconciler *r); /* all caches have their first list */
+/* What it waits for before it can work, as words; NULL: nothing. Owned by the caller. */
+char *reconciler_unready(const struct reconciler *r);
+/* What has been going on for longer than anything should, as words; NULL: nothing. Owned by the caller. */
+char *reconciler_stuck(const struct reconciler *r);
+/* Breaks off what is being done, without waiting for its end: steps, and transfers, whose disks stay as far as they are. Nothing is begun
+ * any more; reconciler_stop comes next. */
+void reconciler_interrupt(struct reconciler *r);
 /* Stops the workers, cancels transfers (leases are aborted), logs out of all sources. Accepts NULL. */
 void reconciler_stop(struct reconciler *r);
 

@@ -76,6 +76,11 @@ static void end(struct job *job)
 	job_free(job);
 }
 
+void transfer_engine_interrupt(struct transfer_engine *e)
+{
+	cancel_request(e->cancel);
+}
+
 void transfer_engine_free(struct transfer_engine *e)
 {
 	struct job *job;

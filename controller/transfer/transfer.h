@@ -51,6 +51,8 @@ struct transfer_options {
 #define TRANSFER_ENDPOINT_STREAMS 32
 
 struct transfer_engine *transfer_engine_new(const struct transfer_options *options, struct error **err);
+/* Cancels all jobs, now and to come, without waiting for their ends. */
+void transfer_engine_interrupt(struct transfer_engine *engine);
 /* Cancels all jobs and waits until their exports are aborted. Accepts NULL. */
 void transfer_engine_free(struct transfer_engine *engine);
 

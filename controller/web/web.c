@@ -127,6 +127,17 @@ static int send_not_found(struct lws *wsi, struct answer *a, bool head_only)
 	return send_text(wsi, a, 404, TYPE_TEXT, strdup("not found\n"), head_only);
 }
 
+/* "ok", or 503 and what is wrong. */
+static int send_verdict(struct web *w, struct lws *wsi, struct answer *a, char *(*complain)(void *arg), bool head_only)
+{
+	AUTO_FREE char *complaint = complain ? complain(w->options.arg) : NULL;
+	char *line = NULL;
+
+	if (asprintf(&line, "%s\n", complaint ? complaint : "ok") < 0)
+		line = NULL;
+	return send_text(wsi, a, complaint ? 503 : 200, TYPE_TEXT, line, head_only);
+}
+
 /* The path behind the signature when that is right; NULL otherwise. */
 static const char *signed_path(const struct web *w, const char *uri)
 {
@@ -246,12 +257,9 @@ static int answer_request(struct web *w, struct lws *wsi, struct answer *a)
 	if (len <= 0 || strlen(uri) != (size_t)len)
 		return send_not_found(wsi, a, head);
 	if (!strcmp(uri, "/healthz"))
-		return send_text(wsi, a, 200, TYPE_TEXT, strdup("ok\n"), head);
-	if (!strcmp(uri, "/readyz")) {
-		bool ready = !w->options.ready || w->options.ready(w->options.arg);
-
-		return send_text(wsi, a, ready ? 200 : 503, TYPE_TEXT, strdup(ready ? "ok\n" : "not ready\n"), head);
-	}
+		return send_verdict(w, wsi, a, w->options.sick, head);
+	if (!strcmp(uri, "/readyz"))
+		return send_verdict(w, wsi, a, w->options.unready, head);
 	if (!strcmp(uri, "/metrics") && w->options.metrics)
 		return send_text(wsi, a, 200, TYPE_METRICS, w->options.metrics(w->options.arg), head);
 	return send_image(w, wsi, a, uri, head);
@@ -427,6 +435,17 @@ char *web_url(const struct web *w, const char *path, struct error **err)
 	if (!url)
 		error_set(err, ERROR_PERMANENT, "PathTooLong", "the path of an image is too long");
 	return url;
+}
+
+int web_scratch_id(const struct web *w, char out[WEB_SCRATCH_ID_SIZE])
+{
+	char signature[SIGNATURE_TEXT_SIZE];
+
+	/* Of no path: it opens nothing. */
+	if (signature_make(w->key, "", signature) < 0)
+		return -1;
+	snprintf(out, WEB_SCRATCH_ID_SIZE, "%.16s", signature);
+	return 0;
 }
 
 void web_silence(struct web *w)

@@ -17,9 +17,10 @@ struct web_options {
 	int port;              /* 0: a free one (web_port tells) */
 	const char *root;      /* the scratch directory; only files that a signed URL names below it are served, links never followed */
 	const char *advertise; /* host (or host:port) put in URLs: SVC_ADDRESS. Without a port the server's own is added. */
-	/* Readiness for /readyz, and the text of /metrics (owned by the caller of the callback, freed with free). May be NULL. Called on the
+	/* What /healthz and /readyz complain of (NULL: nothing), and the text of /metrics; freed with free. May be NULL. Called on the
 	 * server's thread: they must not block. */
-	bool (*ready)(void *arg);
+	char *(*sick)(void *arg);
+	char *(*unready)(void *arg);
 	char *(*metrics)(void *arg);
 	void *arg;
 };
@@ -29,6 +30,9 @@ struct web *web_start(const struct web_options *options, struct error **err);
 int web_port(const struct web *web);
 /* The URL of the file at the relative path below root: http://HOST:PORT/images/<signature>/<path>. Owned by the caller. */
 char *web_url(const struct web *web, const char *path, struct error **err);
+/* What tells the scratch directory from others: two servers with the same one make and accept the same URLs. */
+#define WEB_SCRATCH_ID_SIZE 17
+int web_scratch_id(const struct web *web, char out[WEB_SCRATCH_ID_SIZE]);
 /* Ends serving, keeps the rest: no callback is called any more. URLs can still be made. Accepts NULL. */
 void web_silence(struct web *web);
 /* Ends within a second: what is being downloaded is cut off. Accepts NULL. */

@@ -14,7 +14,7 @@ END
 export KUBE_HARVESTER_FLAGS='-boot-time 0'
 start_vsphere "$WORK/inventory.json"
 start_kube
-start_daemon
+start_daemon --leader-elect=auto
 apply_source
 apply_import default small small
 apply_import default none no-such-machine
@@ -59,13 +59,14 @@ for name in '''workqueue_depth workqueue_adds_total workqueue_queue_duration_sec
         controller_runtime_reconcile_errors_total controller_runtime_reconcile_time_seconds_count
         process_resident_memory_bytes process_cpu_seconds_total process_open_fds process_start_time_seconds
         vm_import_transfers_active vm_import_scratch_bytes_used vm_import_scratch_bytes_reserved vm_import_scratch_bytes_available
-        vm_import_build_info'''.split():
+        vm_import_build_info leader_election_master_status'''.split():
     value(name)
 assert value('vm_import_imports', state='virtualMachineRunning') == 1
 assert value('vm_import_imports', state='virtualMachineImportInvalid') == 1
 assert value('vm_import_imports') == 2
 assert value('vm_import_source_bytes_total', kind='VmwareSource') > 4 << 20
 assert 7 << 20 <= value('vm_import_disk_bytes_written_total') <= 16 << 20, value('vm_import_disk_bytes_written_total')
+assert value('leader_election_master_status', name='vm-import-controller') == 1
 assert value('vm_import_failures_total') == 1
 assert value('vm_import_scratch_bytes_available') > 0
 assert value('workqueue_adds_total', name='virtualmachineimports') >= value('workqueue_work_duration_seconds_count', name='virtualmachineimports') >= 8

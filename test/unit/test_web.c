@@ -30,6 +30,7 @@
 static char directory[64], root[96];
 static unsigned char *disk;
 static atomic_bool ready_now;
+static atomic_bool sick_now;
 
 static const char *at(const char *path)
 {
@@ -111,10 +112,16 @@ static int tear_down(void **state)
 	return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static bool is_ready(void *arg)
+static char *unready(void *arg)
 {
 	(void)arg;
-	return ready_now;
+	return ready_now ? NULL : strdup("not ready: no list yet");
+}
+
+static char *sick(void *arg)
+{
+	(void)arg;
+	return sick_now ? strdup("a worker is stuck") : NULL;
 }
 
 static char *numbers(void *arg)
@@ -125,7 +132,9 @@ static char *numbers(void *arg)
 
 static struct web *start(void)
 {
-	struct web_options options = { .bind = "127.0.0.1", .root = root, .advertise = "127.0.0.1", .ready = is_ready, .metrics = numbers };
+	struct web_options options = {
+		.bind = "127.0.0.1", .root = root, .advertise = "127.0.0.1", .sick = sick, .unready = unready, .metrics = numbers
+	};
 	AUTO_ERROR struct error *err = NULL;
 	struct web *w = web_start(&options, &err);
 
@@ -420,7 +429,20 @@ static void health_and_metrics(void **state)
 		ready_now = i;
 		AUTO_REPLY got = ask(w, "GET", "/readyz");
 		assert_int_equal(got.status, i ? 200 : 503);
+		if (i)
+			assert_body(&got, "ok\n", 3);
+		else
+			assert_body(&got, "not ready: no list yet\n", 23);
 	}
+	sick_now = true;
+	{
+		AUTO_REPLY got = ask(w, "GET", "/healthz"), head = ask(w, "HEAD", "/healthz"), ready = ask(w, "GET", "/readyz");
+		assert_int_equal(got.status, 503);
+		assert_body(&got, "a worker is stuck\n", 18);
+		assert_int_equal(head.status, 503);
+		assert_int_equal(ready.status, 200);
+	}
+	sick_now = false;
 	web_stop(w);
 
 	struct web_options bare = { .bind = "127.0.0.1", .root = root };
@@ -634,6 +656,27 @@ static void key_is_kept(void **state)
 	assert_int_equal(got.status, 200);
 	assert_int_equal(old.status, 404);
 	web_stop(w);
+}
+
+static void scratch_is_told_from_another(void **state)
+{
+	AUTO_FREE char *other = NULL;
+	char first[WEB_SCRATCH_ID_SIZE], again[WEB_SCRATCH_ID_SIZE], elsewhere[WEB_SCRATCH_ID_SIZE];
+	struct web *w = start(), *twin = start(), *stranger;
+
+	(void)state;
+	assert_true(asprintf(&other, "%s/other", directory) > 0);
+	assert_int_equal(mkdir(other, 0700), 0);
+	stranger = web_start(&(struct web_options){ .bind = "127.0.0.1", .root = other }, NULL);
+	assert_non_null(stranger);
+	assert_int_equal(web_scratch_id(w, first), 0);
+	assert_int_equal(web_scratch_id(twin, again), 0);
+	assert_int_equal(web_scratch_id(stranger, elsewhere), 0);
+	assert_string_equal(first, again);
+	assert_string_not_equal(first, elsewhere);
+	web_stop(w);
+	web_stop(twin);
+	web_stop(stranger);
 }
 
 static void key_that_cannot_be_read(void **state)
@@ -860,6 +903,7 @@ int main(void)
 		cmocka_unit_test(silence),
 		cmocka_unit_test(file_that_shrinks),
 		cmocka_unit_test(key_is_kept),
+		cmocka_unit_test(scratch_is_told_from_another),
 		cmocka_unit_test(key_that_cannot_be_read),
 		cmocka_unit_test(wrong_places),
 		cmocka_unit_test(only_the_address_asked_for),

@@ -23,6 +23,7 @@
 struct kube_client {
 	struct http_client *http;
 	struct cancel *cancel;
+	unsigned deadline_ms; /* of a call with all its tries */
 	char *server, *user_agent, *token_file;
 	char **impersonation; /* header lines, NULL-ended */
 	size_t impersonation_count;
@@ -81,6 +82,7 @@ struct kube_client *kube_client_new(const struct kube_config *config, const char
 	}
 	pthread_mutex_init(&c->lock, NULL);
 	c->cancel = cancel;
+	c->deadline_ms = CLIENT_DEADLINE_MS;
 	c->server = strdup(config->server);
 	c->token_file = config->token_file ? strdup(config->token_file) : NULL;
 	c->token = config->token ? strdup(config->token) : NULL;
@@ -288,7 +290,7 @@ static json_t *decode(const struct http_response *r, struct error **err)
 static json_t *run(struct kube_client *c, const struct kube_call *call, const char *url, struct error **err)
 {
 	AUTO_FREE char *body = call->body ? json_dumps(call->body, JSON_COMPACT) : NULL;
-	uint64_t deadline = clock_monotonic_ms() + CLIENT_DEADLINE_MS, now;
+	uint64_t deadline = clock_monotonic_ms() + c->deadline_ms, now;
 	struct backoff backoff = { .base_ms = 200, .cap_ms = 5000 };
 
 	if (call->body && !body) {
@@ -321,7 +323,7 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 		}
 		request_stats_retry(c->stats);
 	}
-	error_set(err, ERROR_TRANSIENT, "TimedOut", "the API server did not answer within %u s", CLIENT_DEADLINE_MS / 1000);
+	error_set(err, ERROR_TRANSIENT, "TimedOut", "the API server did not answer within %u s", c->deadline_ms / 1000);
 	attempted(call, err);
 	return NULL;
 }
@@ -382,4 +384,9 @@ struct request_stats *kube_client_stats(struct kube_client *c)
 unsigned kube_client_connections(struct kube_client *c)
 {
 	return http_client_connections(c->http);
+}
+
+void kube_client_set_deadline(struct kube_client *c, unsigned ms)
+{
+	c->deadline_ms = ms;
 }

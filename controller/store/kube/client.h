@@ -10,13 +10,14 @@
 #include "store/kube/kubeconfig.h"
 #include "store/kube/request_stats.h"
 
-#define CLIENT_DEADLINE_MS 30000 /* of a call with all its tries */
+#define CLIENT_DEADLINE_MS 30000 /* of a call with all its tries, unless another one is set */
 
 struct kube_client;
 
 /* Makes no request. cancel, which may be NULL, ends all calls; it must outlive the client. */
 struct kube_client *kube_client_new(const struct kube_config *config, const char *user_agent, struct cancel *cancel, struct error **err);
-void kube_client_free(struct kube_client *client); /* accepts NULL */
+void kube_client_free(struct kube_client *client);                      /* accepts NULL */
+void kube_client_set_deadline(struct kube_client *client, unsigned ms); /* before its first call */
 
 struct kube_call {
 	const char *verb;   /* of the API (get, list, create, ...): errors name it */

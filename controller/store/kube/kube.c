@@ -218,6 +218,8 @@ struct store *kube_store_open(const struct kube_options *options, struct cancel 
 	client = kube_client_new(&config, options->user_agent, cancel, err);
 	if (!client)
 		return NULL;
+	if (options->deadline_ms)
+		kube_client_set_deadline(client, options->deadline_ms);
 	k = calloc(1, sizeof *k);
 	if (!k) {
 		kube_client_free(client);

@@ -3,7 +3,7 @@
  * Credentials: client certificates, tokens, token files (read again every minute and when refused), impersonation. Exec plugins,
  * auth-providers and basic authentication are refused. A proxy is used only when the kubeconfig names one (proxy-url).
  *
- * Calls end within 30 s. Tried again are reads, and writes that were certainly turned away (429). 401 and 403 are permanent, but
+ * Calls end within 30 s, or what the options say. Tried again are reads, and writes that were certainly turned away (429). 401 and 403 are permanent, but
  * transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
 #pragma once
 
@@ -15,6 +15,7 @@ struct kube_options {
 		*kubeconfig; /* path or colon-separated list; NULL: $KUBECONFIG, else the service account of the pod, else ~/.kube/config */
 	const char *context; /* NULL: the current one */
 	const char *user_agent;
+	unsigned deadline_ms; /* of a call with all its tries; 0: 30,000 */
 };
 
 /* Reads the configuration and prepares the client; makes no request. */
