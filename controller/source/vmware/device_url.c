@@ -179,6 +179,19 @@ int device_urls_match(const xmlNode *info, const struct vm_model *model, const x
 	return 0;
 }
 
+const xmlNode *device_url_nvram(const xmlNode *info)
+{
+	for (const xmlNode *u = xml_child(info, "deviceUrl"); u; u = xml_next(u, "deviceUrl")) {
+		AUTO_FREE char *key = xml_path_text(u, "key"), *target = xml_path_text(u, "targetId");
+		const char *slash = key ? strrchr(key, '/') : NULL, *dot = target ? strrchr(target, '.') : NULL;
+
+		if (!xml_path_is(u, "disk", "true") &&
+		    ((slash && !strcasecmp(slash + 1, "nvram")) || (dot && !strcasecmp(dot, ".nvram"))))
+			return u;
+	}
+	return NULL;
+}
+
 char *device_url_resolve(const char *url, const char *host)
 {
 	const char *star = strstr(url, "://*");

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "source/vmware/device_url.h"
@@ -17,16 +16,20 @@
 #define END_MS 10000    /* for each call that ends a lease */
 #define END_TRIES 3
 #define KEEPALIVE_MAX_S 30
+#define NVRAM_MS 30000
+#define NVRAM_MAX (4u << 20) /* it is some 8 KiB to 264 KiB */
 #define SHA1_TEXT_MAX 60 /* 40 digits and 19 colons */
 
+/* A file that is offered. */
+struct lease_file {
+	char *url, *thumbprint, *host;
+	uint64_t size; /* of the stream; 0: not known */
+};
+
 struct lease {
-	struct source_export export;
 	struct vmware_session *session;
-	char *ref, *ledger_id, *vm;
-	source_ledger ledger;
-	void *ledger_arg;
-	struct source_disk *disks;
-	char **urls, **thumbprints;
+	char *ref, *vm;
+	struct lease_file *disks, nvram;
 	size_t count;
 	unsigned keepalive_ms;
 
@@ -35,11 +38,6 @@ struct lease {
 	bool beating;
 	_Atomic unsigned percent;
 };
-
-static struct lease *self(struct source_export *e)
-{
-	return (struct lease *)e;
-}
 
 static struct vmware_ref lease_ref(const struct lease *l)
 {
@@ -87,56 +85,72 @@ static void stop_heart(struct lease *l)
 	l->beating = false;
 }
 
-static void lease_free(struct lease *l)
+static void file_free(struct lease_file *f)
+{
+	free(f->url);
+	free(f->thumbprint);
+	free(f->host);
+}
+
+void lease_free(struct lease *l)
 {
 	if (!l)
 		return;
 	stop_heart(l);
-	for (size_t i = 0; i < l->count; i++) {
-		free(l->urls[i]);
-		free(l->thumbprints[i]);
-		free((void *)l->disks[i].id);
-	}
-	free(l->urls);
-	free(l->thumbprints);
+	for (size_t i = 0; i < l->count; i++)
+		file_free(&l->disks[i]);
+	file_free(&l->nvram);
 	free(l->disks);
 	free(l->ref);
-	free(l->ledger_id);
 	free(l->vm);
 	cancel_free(l->ending);
 	free(l);
+}
+
+/* "name:port" of a URL, owned. */
+static char *host_of(const char *url)
+{
+	const char *host = strstr(url, "://"), *at;
+	size_t len;
+
+	if (!host)
+		return strdup("");
+	host += 3;
+	len = strcspn(host, "/?#");
+	at = memrchr(host, '@', len);
+	return at ? strndup(at + 1, len - (size_t)(at + 1 - host)) : strndup(host, len);
+}
+
+static int read_file(const struct lease *l, struct lease_file *f, const xmlNode *node, struct error **err)
+{
+	AUTO_FREE char *url = xml_path_text(node, "url");
+	int64_t size = xml_path_number(node, "fileSize", 0);
+
+	f->url = url && *url ? device_url_resolve(url, vmware_session_host(l->session)) : NULL;
+	f->thumbprint = xml_path_text(node, "sslThumbprint");
+	f->host = f->url ? host_of(f->url) : NULL;
+	f->size = size > 0 ? (uint64_t)size : 0;
+	return f->host ? 0 : error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the export of %s has no URL for a file", l->vm);
 }
 
 static int read_info(struct lease *l, const xmlNode *info, const struct vm_model *model, struct error **err)
 {
 	int64_t timeout = xml_path_number(info, "leaseTimeout", 300);
 	AUTO_FREE const xmlNode **nodes = calloc(model->disk_count + 1, sizeof *nodes);
+	const xmlNode *nvram = device_url_nvram(info);
 
 	l->keepalive_ms = timeout / 3 < KEEPALIVE_MAX_S ? (timeout < 1 ? 1 : (unsigned)timeout) * 1000 / 3 : KEEPALIVE_MAX_S * 1000;
 	l->disks = calloc(model->disk_count + 1, sizeof *l->disks);
-	l->urls = calloc(model->disk_count + 1, sizeof *l->urls);
-	l->thumbprints = calloc(model->disk_count + 1, sizeof *l->thumbprints);
-	if (!nodes || !l->disks || !l->urls || !l->thumbprints)
+	if (!nodes || !l->disks)
 		return error_set_errno(err, ENOMEM, "cannot read the export lease");
 	if (device_urls_match(info, model, nodes, err) < 0)
 		return -1;
 	for (size_t i = 0; i < model->disk_count; i++) {
-		AUTO_FREE char *url = xml_path_text(nodes[i], "url");
-		int64_t size = xml_path_number(nodes[i], "fileSize", 0);
-
-		l->urls[i] = url ? device_url_resolve(url, vmware_session_host(l->session)) : NULL;
-		l->thumbprints[i] = xml_path_text(nodes[i], "sslThumbprint");
-		l->disks[i] = (struct source_disk){ .id = strdup(model->disks[i].id),
-						    .format = "vmdk-stream",
-						    .capacity = model->disks[i].capacity,
-						    .stream_size = size > 0 ? (uint64_t)size : 0 };
 		l->count++;
-		if (!l->urls[i] || !l->disks[i].id)
-			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the export of %s has no URL for a disk", model->name);
+		if (read_file(l, &l->disks[i], nodes[i], err) < 0)
+			return -1;
 	}
-	l->export.disks = l->disks;
-	l->export.disk_count = l->count;
-	return 0;
+	return nvram ? read_file(l, &l->nvram, nvram, err) : 0;
 }
 
 static int state_error(const xmlNode *fault, const struct vm_model *model, struct error **err)
@@ -175,8 +189,10 @@ static int wait_ready(struct lease *l, const struct vm_model *model, struct canc
 	}
 }
 
-static int acquire(struct lease *l, const struct vm_model *model, struct cancel *cancel, struct error **err)
+static int acquire(struct lease *l, const struct vm_model *model, const char *snapshot, struct cancel *cancel, struct error **err)
 {
+	const char *method = snapshot ? "ExportSnapshot" : "ExportVm";
+	struct vmware_ref object = { snapshot ? "VirtualMachineSnapshot" : "VirtualMachine", snapshot ? snapshot : model->source_id };
 	AUTO_ERROR struct error *failed = NULL;
 	xmlNode *result = NULL;
 	AUTO_XML xmlDoc *doc = NULL;
@@ -184,8 +200,7 @@ static int acquire(struct lease *l, const struct vm_model *model, struct cancel 
 	if (cancel_check(cancel, err) < 0)
 		return -1;
 	/* Not cancelled: a lease whose name never came back would hold the machine until its time limit. */
-	doc = vmware_call_within(l->session, ACQUIRE_MS, "ExportVm", (struct vmware_ref){ "VirtualMachine", model->source_id }, "", &result,
-				 NULL, &failed);
+	doc = vmware_call_within(l->session, ACQUIRE_MS, method, object, "", &result, NULL, &failed);
 	if (!doc && !strcmp(failed->reason, "TaskInProgress"))
 		return error_set(
 			err, ERROR_TRANSIENT, "ExportBusy",
@@ -199,26 +214,11 @@ static int acquire(struct lease *l, const struct vm_model *model, struct cancel 
 		return error_move(err, move_ptr(failed));
 	}
 	l->ref = xml_path_text(result, "returnval");
-	return l->ref ? 0 : error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "ExportVm returned no lease");
+	return l->ref ? 0 : error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s returned no lease", method);
 }
 
-/* The session's key is what is needed to end a lease of a process that is no more, and it is known before there is a lease. */
-static int record(struct lease *l, const struct vm_model *model, struct error **err)
-{
-	AUTO_FREE char *key = vmware_session_key(l->session);
-
-	if (!key || asprintf(&l->ledger_id, "session[%s]%s", key, model->source_id) < 0) {
-		l->ledger_id = NULL;
-		return error_set_errno(err, ENOMEM, "cannot record the export");
-	}
-	if (!l->ledger || l->ledger(l->ledger_arg, true, LEASE_LEDGER_KIND, l->ledger_id, err) == 0)
-		return 0;
-	free(move_ptr(l->ledger_id)); /* not written: there is nothing to take back */
-	return -1;
-}
-
-struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model,
-				  source_ledger ledger, void *ledger_arg, struct cancel *cancel, struct error **err)
+struct lease *lease_open(struct vmware_session *session, const struct vm_model *model, const char *snapshot, struct cancel *cancel,
+			 struct error **err)
 {
 	struct lease *l = calloc(1, sizeof *l);
 
@@ -226,47 +226,95 @@ struct source_export *lease_begin(struct vmware_session *session, const struct s
 		error_set_errno(err, ENOMEM, "cannot export %s", model->name);
 		return NULL;
 	}
-	*l = (struct lease){ .export.ops = ops, .session = session, .ledger = ledger, .ledger_arg = ledger_arg };
+	l->session = session;
 	l->vm = strdup(model->name);
 	l->ending = cancel_new(NULL);
 	if (!l->vm || !l->ending)
 		error_set_errno(err, ENOMEM, "cannot export %s", model->name);
-	else if (record(l, model, err) == 0 && acquire(l, model, cancel, err) == 0 && wait_ready(l, model, cancel, err) == 0 &&
-		 start_heart(l, err) == 0)
-		return &l->export;
-	lease_end(&l->export, false, NULL);
+	else if (acquire(l, model, snapshot, cancel, err) == 0 && wait_ready(l, model, cancel, err) == 0 && start_heart(l, err) == 0)
+		return l;
+	lease_close(l, false, NULL);
+	lease_free(l);
 	return NULL;
 }
 
-int lease_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
+const char *lease_host(const struct lease *l, size_t i)
 {
-	struct lease *l = self(e);
-	const char *pin = l->thumbprints[i] && *l->thumbprints[i] ? l->thumbprints[i] : NULL;
+	return l->disks[i].host;
+}
+
+uint64_t lease_stream_size(const struct lease *l, size_t i)
+{
+	return l->disks[i].size;
+}
+
+/* A file's content, as the request wants it; its URL and trust are set here. */
+static int fetch(struct lease *l, const struct lease_file *f, struct http_request *request, struct http_response *response,
+		 struct error **err)
+{
+	const char *pin = f->thumbprint && *f->thumbprint ? f->thumbprint : NULL;
 	struct http_trust trust = { .pin_sha1 = pin && strlen(pin) <= SHA1_TEXT_MAX ? pin : NULL,
 				    .pin_sha256 = pin && strlen(pin) > SHA1_TEXT_MAX ? pin : NULL };
 	/* The disks' host has another certificate, which the lease names; where it does not, the endpoint itself serves them. */
 	struct http_client *own = pin ? http_client_new(&trust, err) : NULL;
-	struct http_request request = { .url = l->urls[i], .stall_timeout_ms = STALL_MS, .sink = sink, .sink_arg = arg, .cancel = cancel };
-	AUTO_RESPONSE struct http_response response = { 0 };
 	AUTO_ERROR struct error *failed = NULL;
 	int result;
 
 	if (pin && !own)
 		return error_wrap(err, "the export lease of %s names a wrong thumbprint", l->vm);
-	result = http_fetch(own ? own : vmware_session_http(l->session), &request, &response, &failed);
+	request->url = f->url;
+	result = http_fetch(own ? own : vmware_session_http(l->session), request, response, &failed);
 	http_client_free(own);
 	if (result == 0)
 		return 0;
 	if (failed->class == ERROR_NOT_FOUND)
 		failed->class = ERROR_TRANSIENT; /* a lease that has ended answers so: a new one will serve */
-	if (!strcmp(failed->reason, "HTTPStatus") || !strcmp(failed->reason, "TLSFailed") || !strcmp(failed->reason, "ConnectionFailed"))
+	if (!strcmp(failed->reason, "TLSFailed") && failed->class == ERROR_PERMANENT && pin)
+		error_wrap(&failed, "the export lease of %s says that its host has the certificate %s", l->vm, pin);
+	else if (!strcmp(failed->reason, "HTTPStatus") || !strcmp(failed->reason, "TLSFailed") || !strcmp(failed->reason, "ConnectionFailed"))
 		error_wrap(&failed, "cannot read a disk of %s from the host", l->vm);
 	return error_move(err, move_ptr(failed));
 }
 
-void lease_progress(struct source_export *e, unsigned percent)
+int lease_stream(struct lease *l, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
 {
-	self(e)->percent = percent > 100 ? 100 : percent;
+	struct http_request request = { .stall_timeout_ms = STALL_MS, .sink = sink, .sink_arg = arg, .cancel = cancel };
+	AUTO_RESPONSE struct http_response response = { 0 };
+
+	return fetch(l, &l->disks[i], &request, &response, err);
+}
+
+int lease_nvram(struct lease *l, unsigned char **data, size_t *len, struct cancel *cancel, struct error **err)
+{
+	struct http_request request = { .timeout_ms = NVRAM_MS, .max_body = NVRAM_MAX, .cancel = cancel };
+	AUTO_RESPONSE struct http_response response = { 0 };
+
+	*data = NULL;
+	if (!l->nvram.url)
+		return 0;
+	if (fetch(l, &l->nvram, &request, &response, err) < 0)
+		return -1;
+	*len = response.body_len;
+	*data = (unsigned char *)move_ptr(response.body);
+	return 0;
+}
+
+void lease_progress(struct lease *l, unsigned percent)
+{
+	l->percent = percent > 100 ? 100 : percent;
+}
+
+bool lease_is_alive(struct lease *l, struct cancel *cancel)
+{
+	static const char *const paths[] = { "state", NULL };
+	AUTO_ERROR struct error *failed = NULL;
+	xmlNode *o = NULL;
+	AUTO_XML xmlDoc *doc = vmware_properties(l->session, lease_ref(l), paths, &o, cancel, &failed);
+	AUTO_FREE char *state = xml_text(vmware_property(o, "state"));
+
+	if (!doc)
+		return failed->class != ERROR_NOT_FOUND;
+	return state && !strcmp(state, "ready");
 }
 
 /* A lease that is not there, or not open any more. */
@@ -297,17 +345,10 @@ static int end_at_source(struct lease *l, bool ok, struct error **err)
 	}
 }
 
-int lease_end(struct source_export *e, bool ok, struct error **err)
+int lease_close(struct lease *l, bool ok, struct error **err)
 {
-	struct lease *l = self(e);
-	int result;
-
 	stop_heart(l);
-	result = l->ref ? end_at_source(l, ok, err) : 0;
-	if (l->ledger && l->ledger_id)
-		l->ledger(l->ledger_arg, false, LEASE_LEDGER_KIND, l->ledger_id, NULL);
-	lease_free(l);
-	return result;
+	return l->ref ? end_at_source(l, ok, err) : 0;
 }
 
 /* Whether a task that exports the machine is to be seen. What cannot be read is not there. */

@@ -1,18 +1,32 @@
 /* An export lease: vSphere's permission to read a machine's disks over HTTP as streamOptimized VMDKs.
  *
- * It dies with its session, and leaseTimeout seconds after the last HttpNfcLeaseProgress; while it lives the machine can neither be
- * started nor exported by another. Source: vSphere Web Services API reference, VirtualMachine.ExportVm, HttpNfcLease. */
+ * It dies with its session, and leaseTimeout seconds after the last HttpNfcLeaseProgress, which a thread of its own sends; while it lives
+ * the machine can neither be started nor exported by another. Thread-safe but for lease_close and lease_free.
+ * Source: vSphere Web Services API reference, VirtualMachine.ExportVm, VirtualMachineSnapshot.ExportSnapshot, HttpNfcLease. */
 #pragma once
 
 #include "source/source.h"
 #include "source/vmware/session.h"
 
-/* The callbacks of source_ops. A machine that another lease or task holds is transient ExportBusy. */
-struct source_export *lease_begin(struct vmware_session *session, const struct source_ops *ops, const struct vm_model *model,
-				  source_ledger ledger, void *ledger_arg, struct cancel *cancel, struct error **err);
-int lease_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err);
-void lease_progress(struct source_export *e, unsigned percent);
-int lease_end(struct source_export *e, bool ok, struct error **err);
+struct lease;
+
+/* Takes a lease on the machine, or on its snapshot (a reference) where one is named, and waits until it is ready. A machine that another
+ * lease or task holds is transient ExportBusy; one that is on, transient NotPoweredOff. */
+struct lease *lease_open(struct vmware_session *session, const struct vm_model *model, const char *snapshot, struct cancel *cancel,
+			 struct error **err);
+/* Ends it at the source: completed when ok, else aborted. Not cancellable, but bounded in time. Once. */
+int lease_close(struct lease *l, bool ok, struct error **err);
+void lease_free(struct lease *l); /* accepts NULL */
+
+/* What it offers of disk i. */
+const char *lease_host(const struct lease *l, size_t i);     /* "name:port" of the URL */
+uint64_t lease_stream_size(const struct lease *l, size_t i); /* bytes; 0: not known */
+int lease_stream(struct lease *l, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err);
+/* The machine's NVRAM, where it is offered: *data is an owned buffer, NULL when it is not. */
+int lease_nvram(struct lease *l, unsigned char **data, size_t *len, struct cancel *cancel, struct error **err);
+void lease_progress(struct lease *l, unsigned percent); /* is told with the next sign of life */
+/* False when the source says that it has ended. */
+bool lease_is_alive(struct lease *l, struct cancel *cancel);
 
 #define LEASE_LEDGER_KIND "ExportLease"
 /* Ends the lease that a process which is no more left behind, by ending its session; id as it was told to the ledger:

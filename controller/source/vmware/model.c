@@ -372,6 +372,7 @@ struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const
 	m->efi = firmware && !strcmp(firmware, "efi");
 	m->secure_boot = m->efi && xml_path_is(vmware_property(o, "config.bootOptions"), "efiSecureBootEnabled", "true");
 	m->power = vmware_power_of(power);
+	m->host = xml_text(vmware_property(o, "runtime.host"));
 	m->guest_tools = tools && !strcmp(tools, "guestToolsRunning");
 	m->cpu_hot_add = is_true(o, "config.cpuHotAddEnabled");
 	m->memory_hot_add = is_true(o, "config.memoryHotAddEnabled");
@@ -397,6 +398,7 @@ struct vm_model *vmware_describe(struct vmware_session *s, const char *ref, cons
 					     "config.memoryHotAddEnabled",
 					     "config.changeTrackingEnabled",
 					     "runtime.powerState",
+					     "runtime.host",
 					     "guest.toolsRunningStatus",
 					     "layoutEx",
 					     "network",

@@ -358,6 +358,12 @@ char *vmware_session_pin(struct vmware_session *s)
 	return http_client_first_use(s->http);
 }
 
+char *vmware_session_cookie(struct vmware_session *s)
+{
+	LOCK_GUARD(&s->lock);
+	return strdup(s->cookie ? s->cookie : "");
+}
+
 char *vmware_session_key(struct vmware_session *s)
 {
 	LOCK_GUARD(&s->lock);

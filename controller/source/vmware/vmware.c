@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "source/vmware/check.h"
+#include "source/vmware/export.h"
 #include "source/vmware/inventory.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
@@ -220,7 +221,12 @@ static int power_on(struct source *source, const struct vm_model *model, struct 
 static struct source_export *export_begin(struct source *source, const struct vm_model *model, source_ledger ledger, void *arg,
 					  struct cancel *cancel, struct error **err)
 {
-	return lease_begin(self(source)->session, source->ops, model, ledger, arg, cancel, err);
+	struct vmware *v = self(source);
+	AUTO_FREE char *path = NULL, *folder = NULL;
+
+	if (find_datacenter(v, false, &path, &folder, cancel, err) < 0)
+		return NULL;
+	return vmware_export_begin(v->session, source->ops, path, model, ledger, arg, cancel, err);
 }
 
 static int cleanup(struct source *source, const char *kind, const char *id, struct cancel *cancel, struct error **err)
@@ -245,8 +251,12 @@ const struct source_ops vmware_source_ops = {
 	.power_off = power_off,
 	.power_on = power_on,
 	.export_begin = export_begin,
-	.export_stream = lease_stream,
-	.export_progress = lease_progress,
-	.export_end = lease_end,
+	.export_stream = vmware_export_stream,
+	.export_open = vmware_export_open,
+	.export_resume = vmware_export_resume,
+	.export_note = vmware_export_note,
+	.export_nvram = vmware_export_nvram,
+	.export_progress = vmware_export_progress,
+	.export_end = vmware_export_end,
 	.cleanup = cleanup,
 };
