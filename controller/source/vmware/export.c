@@ -50,6 +50,7 @@ struct vmware_export {
 	struct folder *folder;    /* set once */
 	unsigned percent;
 	char *note;
+	bool told; /* why a disk goes the other way; atomic */
 };
 
 static struct vmware_export *self(struct source_export *e)
@@ -404,8 +405,11 @@ static void think_again(struct vmware_export *x, size_t i, struct held_lease *us
 	}
 	use_folder(x, i);
 	failed->class = ERROR_TRANSIENT;
-	note(x, "disk %zu (%s) is read by the datastore browser, as its export failed (%s)", i,
-	     x->model->disks[i].label ? x->model->disks[i].label : "no label", cause ? cause : "");
+	/* One cause is enough: the others are mostly the same. */
+	bool first = !__atomic_exchange_n(&x->told, true, __ATOMIC_RELAXED);
+	note(x, "disk %zu (%s) is read by the datastore browser, as its export failed%s%s%s", i,
+	     x->model->disks[i].label ? x->model->disks[i].label : "no label", first ? " (" : ", too", first && cause ? cause : "",
+	     first ? ")" : "");
 }
 
 /* Tells errors of the sink from those of the stream. */
