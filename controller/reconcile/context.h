@@ -27,6 +27,7 @@ struct reconciler {
 	pthread_t *threads;
 	size_t thread_count;
 	struct attempts *attempts;
+	struct noted *noted;
 	char *scratch;
 	struct reconcile_metrics numbers;
 };
@@ -93,9 +94,15 @@ struct ledger_writer {
 	char *ns, *name, *uid;
 };
 int ledger_write(void *arg, bool made, const char *kind, const char *id, struct error **err);
-/* Undoes at the source what is in the ledger and takes it out of s->status. Entries of kind PowerState stay. */
+/* Undoes at the source what is in the ledger and takes it out of s->status. Entries of kind PowerState stay, and sessions of this process. */
 int ledger_clean(struct step *s, struct error **err);
+/* The ids of sessions that this process opened: it ends them itself, whatever a ledger says. */
+struct noted *noted_new(void);
+void noted_free(struct noted *n);
+/* Puts the session into the ledger, unless it is there. It ends with its last user, or, when this process is no more, by the next. */
+void ledger_note_session(struct step *s, const struct session *session);
 void ledger_add(struct vmimport_status *status, const char *kind, const char *id);
 void ledger_drop(struct vmimport_status *status, const char *kind);
 
 #define LEDGER_POWER "PowerState"
+#define LEDGER_SESSION "Session"

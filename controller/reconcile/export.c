@@ -266,6 +266,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	/* A lease that a killed process left would hold the machine. */
 	if (ledger_clean(s, err) < 0)
 		return -1;
+	ledger_note_session(s, session);
 	struct source *source = session_source(session);
 	model = source->ops->describe(source, &name, s->r->cancel, err);
 	if (!model)

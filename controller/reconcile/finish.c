@@ -47,6 +47,7 @@ int step_running(struct step *s, struct error **err)
 	if (ledger_clean(s, err) < 0 || remove_disks(s, err) < 0)
 		return -1;
 	ledger_drop(s->status, LEDGER_POWER);
+	ledger_drop(s->status, LEDGER_SESSION);
 	condition_set(&s->status->conditions, &s->status->condition_count, "Ready", "True", "Imported", s->status->message, false);
 	return 0;
 }
@@ -81,6 +82,7 @@ int step_failed(struct step *s, struct error **err)
 	transfer_end(s->r->transfers, s->key);
 	if (ledger_clean(s, err) < 0 || recover_source(s, err) < 0)
 		return -1;
+	ledger_drop(s->status, LEDGER_SESSION);
 	doubt_disks(s);
 	if (!s->status->completion_time) {
 		char now[CLOCK_RFC3339_SIZE];

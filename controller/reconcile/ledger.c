@@ -88,24 +88,84 @@ int ledger_write(void *arg, bool made, const char *kind, const char *id, struct 
 	}
 }
 
+struct noted {
+	pthread_mutex_t lock; /* guards ids */
+	json_t *ids;
+};
+
+struct noted *noted_new(void)
+{
+	struct noted *n = calloc(1, sizeof *n);
+
+	if (!n || !(n->ids = json_object())) {
+		free(n);
+		return NULL;
+	}
+	pthread_mutex_init(&n->lock, NULL);
+	return n;
+}
+
+void noted_free(struct noted *n)
+{
+	if (!n)
+		return;
+	json_decref(n->ids);
+	pthread_mutex_destroy(&n->lock);
+	free(n);
+}
+
+static bool is_ours(struct noted *n, const char *id)
+{
+	LOCK_GUARD(&n->lock);
+	return json_object_get(n->ids, id) != NULL;
+}
+
+void ledger_note_session(struct step *s, const struct session *session)
+{
+	struct source *source = session_source(session);
+	AUTO_FREE char *id = source->ops->session_id ? source->ops->session_id(source) : NULL;
+
+	for (size_t i = 0; id && i < s->status->ledger_count; i++) {
+		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
+
+		if (entry->kind && entry->id && !strcmp(entry->kind, LEDGER_SESSION) && !strcmp(entry->id, id))
+			return;
+	}
+	if (!id)
+		return;
+	ledger_add(s->status, LEDGER_SESSION, id);
+	LOCK_GUARD(&s->r->noted->lock);
+	json_object_set_new(s->r->noted->ids, id, json_true());
+}
+
+static int undo(struct step *s, struct session **session, const struct vmimport_ledger_entry *entry, struct error **err)
+{
+	if (!*session && step_session(s, session, err) < 0)
+		return -1;
+	struct source *source = session_source(*session);
+	return source->ops->cleanup(source, entry->kind, entry->id, s->r->cancel, err);
+}
+
 int ledger_clean(struct step *s, struct error **err)
 {
 	AUTO_SESSION struct session *session = NULL;
 
 	for (size_t i = s->status->ledger_count; i-- > 0;) {
 		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
+		AUTO_ERROR struct error *failed = NULL;
 
 		if (!entry->kind || !entry->id) {
 			drop_at(s->status, i);
 			continue;
 		}
-		if (!strcmp(entry->kind, LEDGER_POWER))
+		bool is_session = !strcmp(entry->kind, LEDGER_SESSION);
+		if (!strcmp(entry->kind, LEDGER_POWER) || (is_session && is_ours(s->r->noted, entry->id)))
 			continue;
-		if (!session && step_session(s, &session, err) < 0)
-			return error_wrap(err, "cannot undo %s %s at the source", entry->kind, entry->id);
-		struct source *source = session_source(session);
-		if (source->ops->cleanup(source, entry->kind, entry->id, s->r->cancel, err) < 0)
-			return error_wrap(err, "cannot undo %s %s at the source", entry->kind, entry->id);
+		/* A session that cannot be ended ends by itself: no reason to wait for a source that does not answer. */
+		if (undo(s, &session, entry, &failed) < 0 && !is_session) {
+			error_wrap(&failed, "cannot undo %s %s at the source", entry->kind, entry->id);
+			return error_move(err, move_ptr(failed));
+		}
 		drop_at(s->status, i);
 	}
 	return 0;

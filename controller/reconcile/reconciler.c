@@ -256,9 +256,10 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	};
 	r->queue = queue_new(&queue);
 	r->attempts = attempts_new();
+	r->noted = noted_new();
 	r->sessions = r->cancel ? sessions_new(options->store, &options->sources, r->cancel) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
-	if (!r->scratch || !r->queue || !r->attempts || !r->sessions || !r->threads)
+	if (!r->scratch || !r->queue || !r->attempts || !r->noted || !r->sessions || !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
 		.max_streams = options->max_streams,
@@ -314,6 +315,7 @@ void reconciler_stop(struct reconciler *r)
 	sessions_free(r->sessions);
 	queue_free(r->queue);
 	attempts_free(r->attempts);
+	noted_free(r->noted);
 	cancel_free(r->cancel);
 	free(r->threads);
 	free(r->scratch);

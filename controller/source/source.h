@@ -49,7 +49,7 @@ struct source_export {
 typedef int (*source_sink)(void *arg, const void *data, size_t len, struct error **err);
 
 /* Called with what was made at the source, before it is made and after it is undone; the caller records it (status.sourceLedger).
- * kind is for people and programs: "ExportLease", "Snapshot", "PowerState". Returns -1 when it could not be recorded: then it must not be made. */
+ * kind is for people and programs: "ExportLease", "Session", "Snapshot", "PowerState". Returns -1 when it could not be recorded: then it must not be made. */
 typedef int (*source_ledger)(void *arg, bool made, const char *kind, const char *id, struct error **err);
 
 /* What the operator of this process allows; the same for all sources. */
@@ -66,6 +66,9 @@ struct source_ops {
 			       struct error **err);
 	/* Logs out. Accepts a session that has expired. */
 	void (*close)(struct source *);
+	/* What names the session at the source, where one that nobody ends stays for long: owned. The caller records it (kind "Session"), so
+	 * that cleanup can end it when this process is no more. NULL: there is nothing to end. The callback may be NULL. */
+	char *(*session_id)(struct source *);
 	/* Whether the session works and what the spec names exists. Messages say what to change. */
 	int (*verify)(struct source *, struct cancel *, struct error **err);
 	/* The SHA-256 fingerprint of the endpoint's certificate where it was trusted because it was the first one seen: the source's status

@@ -185,8 +185,7 @@ const xmlNode *device_url_nvram(const xmlNode *info)
 		AUTO_FREE char *key = xml_path_text(u, "key"), *target = xml_path_text(u, "targetId");
 		const char *slash = key ? strrchr(key, '/') : NULL, *dot = target ? strrchr(target, '.') : NULL;
 
-		if (!xml_path_is(u, "disk", "true") &&
-		    ((slash && !strcasecmp(slash + 1, "nvram")) || (dot && !strcasecmp(dot, ".nvram"))))
+		if (!xml_path_is(u, "disk", "true") && ((slash && !strcasecmp(slash + 1, "nvram")) || (dot && !strcasecmp(dot, ".nvram"))))
 			return u;
 	}
 	return NULL;

@@ -7,12 +7,12 @@
 
 #include "api/vm_model_json.h"
 #include "base/clock.h"
-#include "json/codec.h"
 #include "source/vmware/folder.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/snapshot.h"
+#include "json/codec.h"
 
-#define LEASE_TRIES 3  /* to get one, where it is refused for a reason that may pass */
+#define LEASE_TRIES 3 /* to get one, where it is refused for a reason that may pass */
 #define LEASE_PAUSE_MS 1000
 #define STREAM_TRIES 3 /* of a disk by the lease, in a row, before the other way is tried */
 #define BUSY_MS 120000 /* as long as a host says that it is busy, it is believed */
@@ -37,7 +37,7 @@ struct vmware_export {
 	struct source_export export;
 	struct vmware_session *session;
 	struct vm_model *model;
-	char *dc_path, *snapshot;     /* snapshot: what is exported instead of the machine; NULL: the machine */
+	char *dc_path, *snapshot; /* snapshot: what is exported instead of the machine; NULL: the machine */
 	source_ledger ledger;
 	void *ledger_arg;
 	struct source_disk *disks;
@@ -207,7 +207,8 @@ static int try_lease(struct vmware_export *x, bool *refused, struct cancel *canc
 		if (open_lease(x, cancel, &failed) == 0)
 			return 0;
 		*refused = is_refused(failed);
-		if (!*refused || failed->class != ERROR_TRANSIENT || attempt == LEASE_TRIES || cancel_wait(cancel, attempt * LEASE_PAUSE_MS))
+		if (!*refused || failed->class != ERROR_TRANSIENT || attempt == LEASE_TRIES ||
+		    cancel_wait(cancel, attempt * LEASE_PAUSE_MS))
 			return error_move(err, move_ptr(failed));
 	}
 }
@@ -224,7 +225,8 @@ static bool try_snapshot(struct vmware_export *x, const struct error *why, struc
 		free(move_ptr(x->snapshot));
 		return false;
 	}
-	note(x, "the disks are exported from the snapshot \"%s\", to which nothing was added since, as the machine's own export was refused (%s)",
+	note(x,
+	     "the disks are exported from the snapshot \"%s\", to which nothing was added since, as the machine's own export was refused (%s)",
 	     name ? name : x->snapshot, cause ? cause : "");
 	return true;
 }
@@ -317,14 +319,12 @@ static struct vmware_export *export_new(struct vmware_session *session, const st
 	x->disks = calloc(model->disk_count + 1, sizeof *x->disks);
 	x->ways = calloc(model->disk_count + 1, sizeof *x->ways);
 	x->hosts = calloc(model->disk_count + 1, sizeof *x->hosts);
-	x->export = (struct source_export){ .ops = ops,
-					    .disks = x->disks,
-					    .disk_count = model->disk_count,
-					    .endpoint = vmware_session_host(session) };
+	x->export = (struct source_export){
+		.ops = ops, .disks = x->disks, .disk_count = model->disk_count, .endpoint = vmware_session_host(session)
+	};
 	for (size_t i = 0; x->model && x->disks && i < model->disk_count; i++)
-		x->disks[i] = (struct source_disk){ .id = x->model->disks[i].id,
-						    .format = "vmdk-stream",
-						    .capacity = model->disks[i].capacity };
+		x->disks[i] =
+			(struct source_disk){ .id = x->model->disks[i].id, .format = "vmdk-stream", .capacity = model->disks[i].capacity };
 	if (x->model && x->model->name && x->model->source_id && x->disks && x->hosts && x->ways && x->dc_path)
 		return x;
 	export_free(x);
@@ -381,7 +381,8 @@ static int renew(struct vmware_export *x, const struct held_lease *died, struct 
 static void think_again(struct vmware_export *x, size_t i, struct held_lease *used, struct cancel *cancel, struct error *failed)
 {
 	struct way *w = &x->ways[i];
-	bool busy = failed->class == ERROR_TRANSIENT && (failed->code == 503 || failed->code == 429) && !strcmp(failed->reason, "HTTPStatus");
+	bool busy =
+		failed->class == ERROR_TRANSIENT && (failed->code == 503 || failed->code == 429) && !strcmp(failed->reason, "HTTPStatus");
 	uint64_t now = clock_monotonic_ms();
 	AUTO_FREE char *cause = cause_of(failed);
 	AUTO_ERROR struct error *no_folder = NULL;

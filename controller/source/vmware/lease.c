@@ -18,7 +18,7 @@
 #define KEEPALIVE_MAX_S 30
 #define NVRAM_MS 30000
 #define NVRAM_MAX (4u << 20) /* it is some 8 KiB to 264 KiB */
-#define SHA1_TEXT_MAX 60 /* 40 digits and 19 colons */
+#define SHA1_TEXT_MAX 60     /* 40 digits and 19 colons */
 
 /* A file that is offered. */
 struct lease_file {
@@ -271,7 +271,8 @@ static int fetch(struct lease *l, const struct lease_file *f, struct http_reques
 		failed->class = ERROR_TRANSIENT; /* a lease that has ended answers so: a new one will serve */
 	if (!strcmp(failed->reason, "TLSFailed") && failed->class == ERROR_PERMANENT && pin)
 		error_wrap(&failed, "the export lease of %s says that its host has the certificate %s", l->vm, pin);
-	else if (!strcmp(failed->reason, "HTTPStatus") || !strcmp(failed->reason, "TLSFailed") || !strcmp(failed->reason, "ConnectionFailed"))
+	else if (!strcmp(failed->reason, "HTTPStatus") || !strcmp(failed->reason, "TLSFailed") ||
+		 !strcmp(failed->reason, "ConnectionFailed"))
 		error_wrap(&failed, "cannot read a disk of %s from the host", l->vm);
 	return error_move(err, move_ptr(failed));
 }
@@ -377,10 +378,9 @@ static bool is_exported(struct vmware_session *s, const char *vm, struct cancel 
 	return false;
 }
 
-int lease_cleanup(struct vmware_session *session, const char *id, struct cancel *cancel, struct error **err)
+int lease_end_session(struct vmware_session *session, const char *key, struct cancel *cancel, struct error **err)
 {
-	const char *end = strchr(id, ']');
-	AUTO_FREE char *own = vmware_session_key(session), *key = NULL;
+	AUTO_FREE char *own = vmware_session_key(session);
 	AUTO_ERROR struct error *failed = NULL;
 	CLEANUP(buffer_free) struct buffer arguments;
 	xmlNode *result;
@@ -388,20 +388,32 @@ int lease_cleanup(struct vmware_session *session, const char *id, struct cancel 
 	struct vmware_ref manager = { "SessionManager", vmware_session_content(session)->session_manager };
 
 	buffer_init(&arguments, 4096);
+	/* Our own session lives, and so did its process: it has ended its lease itself. */
+	if (!*key || (own && !strcmp(own, key)))
+		return 1;
+	xml_add(&arguments, "sessionId", key);
+	if (arguments.failed)
+		return 1; /* so long is no key */
+	doc = vmware_call(session, "TerminateSession", manager, arguments.data, &result, cancel, &failed);
+	if (doc || failed->class == ERROR_NOT_FOUND)
+		return 1;
+	return strcmp(failed->reason, "NoPermission") ? error_move(err, move_ptr(failed)) : 0;
+}
+
+int lease_cleanup(struct vmware_session *session, const char *id, struct cancel *cancel, struct error **err)
+{
+	const char *end = strchr(id, ']');
+	AUTO_FREE char *key = NULL;
+	int ended;
+
 	if (strncmp(id, "session[", 8) || !end)
 		return 0; /* not a form that we ever wrote */
 	key = strndup(id + 8, (size_t)(end - id - 8));
-	/* Our own session lives, and so did its process: it has ended its lease itself. */
-	if (!key || !*key || (own && !strcmp(own, key)))
-		return 0;
-	xml_add(&arguments, "sessionId", key);
-	if (arguments.failed)
-		return 0; /* so long is no key */
-	doc = vmware_call(session, "TerminateSession", manager, arguments.data, &result, cancel, &failed);
-	if (doc || failed->class == ERROR_NOT_FOUND)
-		return 0;
-	if (strcmp(failed->reason, "NoPermission"))
-		return error_move(err, move_ptr(failed));
+	if (!key)
+		return error_set_errno(err, ENOMEM, "cannot end an export");
+	ended = lease_end_session(session, key, cancel, err);
+	if (ended)
+		return ended < 0 ? -1 : 0;
 	if (!is_exported(session, end + 1, cancel))
 		return 0;
 	return error_set(

@@ -32,3 +32,5 @@ bool lease_is_alive(struct lease *l, struct cancel *cancel);
 /* Ends the lease that a process which is no more left behind, by ending its session; id as it was told to the ledger:
  * "session[KEY]vm-12". Where the user lacks that privilege: transient as long as the machine is seen to be held. */
 int lease_cleanup(struct vmware_session *session, const char *id, struct cancel *cancel, struct error **err);
+/* Ends the session of this key, which a process that is no more left. 1: it has ended; 0: the user lacks that privilege. */
+int lease_end_session(struct vmware_session *session, const char *key, struct cancel *cancel, struct error **err);

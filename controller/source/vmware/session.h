@@ -36,7 +36,7 @@ xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const 
 const struct vmware_content *vmware_session_content(const struct vmware_session *s);
 unsigned vmware_session_logins(struct vmware_session *s); /* counts up when the session had to be made anew */
 char *vmware_session_pin(struct vmware_session *s);       /* what pin is the next time, owned; NULL where the Secret says whom to trust */
-char *vmware_session_cookie(struct vmware_session *s);             /* what the session's requests send: "name=value", owned */
+char *vmware_session_cookie(struct vmware_session *s);    /* what the session's requests send: "name=value", owned */
 char *vmware_session_key(struct vmware_session *s);       /* UserSession.key, owned */
 const char *vmware_session_host(const struct vmware_session *s);   /* host or host:port of the endpoint */
 struct http_client *vmware_session_http(struct vmware_session *s); /* trusts what the endpoint's Secret says; borrowed */

@@ -229,17 +229,25 @@ static struct source_export *export_begin(struct source *source, const struct vm
 	return vmware_export_begin(v->session, source->ops, path, model, ledger, arg, cancel, err);
 }
 
+static char *session_id(struct source *source)
+{
+	return vmware_session_key(self(source)->session);
+}
+
 static int cleanup(struct source *source, const char *kind, const char *id, struct cancel *cancel, struct error **err)
 {
-	if (strcmp(kind, LEASE_LEDGER_KIND))
-		return 0;
-	return lease_cleanup(self(source)->session, id, cancel, err);
+	if (!strcmp(kind, LEASE_LEDGER_KIND))
+		return lease_cleanup(self(source)->session, id, cancel, err);
+	if (!strcmp(kind, "Session"))
+		return lease_end_session(self(source)->session, id, cancel, err) < 0 ? -1 : 0;
+	return 0;
 }
 
 const struct source_ops vmware_source_ops = {
 	.kind = "VmwareSource",
 	.open = open_source,
 	.close = close_source,
+	.session_id = session_id,
 	.verify = verify,
 	.certificate = certificate,
 	.describe = describe,
