@@ -349,7 +349,11 @@ static int end_at_source(struct lease *l, bool ok, struct error **err)
 int lease_close(struct lease *l, bool ok, struct error **err)
 {
 	stop_heart(l);
-	return l->ref ? end_at_source(l, ok, err) : 0;
+	if (!l->ref || end_at_source(l, ok, err) == 0)
+		return 0;
+	if (ok) /* it must not hold the machine until its time is up */
+		end_at_source(l, false, NULL);
+	return -1;
 }
 
 /* Whether a task that exports the machine is to be seen. What cannot be read is not there. */
