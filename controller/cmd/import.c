@@ -21,6 +21,8 @@
 #define MAX_FILES 64
 /* How long a source may be unreachable before the command gives up. */
 #define SOURCE_PATIENCE_MS 60000
+/* How long what an import made at the source may take to be undone, once it has ended. */
+#define CLEANUP_PATIENCE_MS 60000
 
 struct import_options {
 	const char *files[MAX_FILES], *directory, *only;
@@ -289,14 +291,29 @@ static enum outcome outcome_of(struct store *store, const json_t *import, bool p
 	return *why ? FAILED : GOING;
 }
 
+/* Whether an import that has ended has nothing to undo any more. */
+static bool is_settled(const json_t *import)
+{
+	const json_t *condition;
+	size_t i;
+
+	json_array_foreach (json_path(import, "status.conditions"), i, condition) {
+		const char *type = json_path_string(condition, "type"), *status = json_path_string(condition, "status");
+
+		if (type && status && (!strcmp(type, "Ready") || !strcmp(type, "Stalled")) && !strcmp(status, "True"))
+			return true;
+	}
+	return !json_path_string(import, "status.importStatus"); /* it waits for its source, and has not begun */
+}
+
 /* Waits until every import has ended. */
 static int follow(struct store *store, const struct import_options *o, struct progress *progress)
 {
-	uint64_t started = clock_monotonic_ms();
+	uint64_t started = clock_monotonic_ms(), ended = 0;
 
 	for (;;) {
 		AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, NULL);
-		size_t going = 0, failed = 0, i;
+		size_t going = 0, failed = 0, unsettled = 0, i;
 		const json_t *import;
 
 		json_array_foreach (list, i, import) {
@@ -308,12 +325,14 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			outcome = outcome_of(store, import, clock_monotonic_ms() - started < SOURCE_PATIENCE_MS, &why);
 			going += outcome == GOING;
 			failed += outcome == FAILED;
+			unsettled += outcome != GOING && !is_settled(import);
 			if (outcome == FAILED)
 				progress_failed(progress, import, why);
 			else
 				progress_show(progress, import);
 		}
-		if (!going)
+		ended = going ? 0 : ended ? ended : clock_monotonic_ms();
+		if (ended && (!unsettled || clock_monotonic_ms() - ended > CLEANUP_PATIENCE_MS))
 			return failed ? EXIT_FAILED : EXIT_DONE;
 		if (signals_wait(200))
 			return EXIT_INTERRUPTED;

@@ -201,10 +201,10 @@ static int start_transfer(struct step *s, struct session *session, struct vm_mod
 	return transfer_start(s->r->transfers, &options, err);
 }
 
-/* All disks are here; note: how they came, when that is worth a word. */
-static int exported(struct step *s, const char *note, struct error **err)
+/* All disks are here. */
+static int exported(struct step *s, struct error **err)
 {
-	AUTO_FREE char *directory = step_directory(s);
+	AUTO_FREE char *directory = step_directory(s), *note = directory ? journal_load_note(directory) : NULL;
 	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
 
 	if (!model || list_disks(s, model, err) < 0)
@@ -257,7 +257,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 
 	/* Fetched by a process that is no more: the source is not needed. */
 	if (model && journal_complete(directory, model))
-		return exported(s, NULL, err);
+		return exported(s, err);
 	vm_model_free(move_ptr(model));
 	if (step_session(s, &session, err) < 0) {
 		*waits = true;
@@ -300,7 +300,7 @@ int step_source_ready(struct step *s, struct error **err)
 		break;
 	case TRANSFER_DONE:
 		show_transfer(s, &t);
-		result = exported(s, t.note, err);
+		result = exported(s, err);
 		if (result == 0)
 			transfer_end(s->r->transfers, s->key);
 		break;

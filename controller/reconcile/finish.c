@@ -1,4 +1,5 @@
 /* The ends of an import: done, failed, deleted. */
+#include <errno.h>
 #include <string.h>
 
 #include "api/conditions.h"
@@ -75,13 +76,31 @@ static int recover_source(struct step *s, struct error **err)
 	return 0;
 }
 
+/* Between why the import failed and what its cleanup meets: the first is what the user must learn. */
+#define BESIDES "; besides, "
+
+/* Why the import failed, without what its cleanup added. Owned. */
+static char *first_cause(const struct step *s)
+{
+	const char *message = s->import->status.message ? s->import->status.message : "The import failed";
+	const char *besides = strstr(message, BESIDES);
+
+	return besides ? strndup(message, (size_t)(besides - message)) : strdup(message);
+}
+
 int step_failed(struct step *s, struct error **err)
 {
+	AUTO_FREE char *cause = first_cause(s);
+	AUTO_ERROR struct error *failed = NULL;
+
 	if (settled(s, "Stalled"))
 		return 0;
+	if (!cause)
+		return error_set_errno(err, ENOMEM, "cannot clean up");
 	transfer_end(s->r->transfers, s->key);
-	if (ledger_clean(s, err) < 0 || recover_source(s, err) < 0)
-		return -1;
+	if (ledger_clean(s, &failed) < 0 || recover_source(s, &failed) < 0)
+		return error_set_code(err, failed->class, failed->reason, failed->code, "%s" BESIDES "%s", cause, failed->message);
+	step_say(s, "%s", cause);
 	ledger_drop(s->status, LEDGER_SESSION);
 	doubt_disks(s);
 	if (!s->status->completion_time) {

@@ -432,8 +432,12 @@ static int export_disks(struct job *job, struct error **err)
 				   export->disk_count, job->model->name, job->model->disk_count);
 	else
 		result = stream_disks(job, export, err);
-	if (result == 0)
+	if (result == 0) {
+		AUTO_FREE char *note = job_note(job);
+
 		fetch_nvram(job, export);
+		journal_save_note(job->directory, note);
+	}
 	/* When all disks are here, an export that does not end well takes nothing away from them. */
 	ops->export_end(export, result == 0, &end_error);
 	return result;

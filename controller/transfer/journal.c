@@ -12,6 +12,7 @@
 #include "json/codec.h"
 
 #define MODEL_NAME ".model.json"
+#define NOTE_NAME ".note.json"
 
 void journal_disk_name(size_t i, char out[JOURNAL_DISK_NAME_SIZE])
 {
@@ -204,6 +205,33 @@ struct vm_model *journal_load_model(const char *directory)
 	return json ? vm_model_from_json(json) : NULL;
 }
 
+static char *note_path(const char *directory)
+{
+	char *path = NULL;
+
+	return asprintf(&path, "%s/" NOTE_NAME, directory) < 0 ? NULL : path;
+}
+
+void journal_save_note(const char *directory, const char *note)
+{
+	AUTO_FREE char *path = note_path(directory);
+	AUTO_JSON json_t *json = note ? json_pack("{s:s}", "note", note) : NULL;
+
+	if (path && json)
+		write_json(directory, path, json, NULL); /* without it, less is told */
+	else if (path)
+		unlink(path);
+}
+
+char *journal_load_note(const char *directory)
+{
+	AUTO_FREE char *path = note_path(directory);
+	AUTO_JSON json_t *json = path ? json_load_file(path, 0, NULL) : NULL;
+	const char *note = json_string_value(json_object_get(json, "note"));
+
+	return note ? strdup(note) : NULL;
+}
+
 static void close_directory_p(DIR **d)
 {
 	if (*d)
@@ -260,7 +288,7 @@ void journal_doubt(const char *directory)
 
 		if (*name == '.' && ends_with(name, ".blocks"))
 			mark_doubted(dirfd(d), name);
-		if (*name == '.' && (ends_with(name, ".journal") || !strcmp(name, MODEL_NAME)))
+		if (*name == '.' && (ends_with(name, ".journal") || !strcmp(name, MODEL_NAME) || !strcmp(name, NOTE_NAME)))
 			unlinkat(dirfd(d), name, 0);
 	}
 	if (d)

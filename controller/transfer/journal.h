@@ -37,6 +37,10 @@ bool journal_complete(const char *directory, const struct vm_model *model);
 int journal_save_model(const char *directory, const struct vm_model *model, struct error **err);
 struct vm_model *journal_load_model(const char *directory); /* NULL when there is none */
 
+/* What is worth a word about how the disks came; NULL: nothing, or what is there goes. Load: owned, NULL when there is none. */
+void journal_save_note(const char *directory, const char *note);
+char *journal_load_note(const char *directory);
+
 /* Removes the directory with all it holds (files only, no links followed). An absent one is success. */
 int journal_remove(const char *directory, struct error **err);
 /* Removes the model and what says that disks are finished, and marks those begun; keeps the disks and their block journals, and of an empty

@@ -169,6 +169,14 @@ unsigned vmware_session_logins(struct vmware_session *s)
 	return s->logins;
 }
 
+static void log_out(struct vmware_session *s, struct cancel *cancel)
+{
+	xmlNode *result;
+	AUTO_XML xmlDoc *doc = exchange(s, LOGOUT_MS, "Logout", manager_of(s), "", &result, NULL, cancel, NULL);
+
+	(void)doc; /* a session that is gone already is logged out */
+}
+
 xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const char *method, struct vmware_ref self, const char *arguments,
 			   xmlNode **result, struct cancel *cancel, struct error **err)
 {
@@ -185,7 +193,11 @@ xmlDoc *vmware_call_within(struct vmware_session *s, unsigned timeout_ms, const 
 		}
 		LOCK_GUARD(&s->login);
 		/* Somebody else may have done it meanwhile. */
-		if (vmware_session_logins(s) == logins && log_in(s, timeout_ms, cancel, err) < 0)
+		if (vmware_session_logins(s) != logins)
+			continue;
+		/* Whatever was lost, nothing of the old session may stay: its leases would hold their machines. */
+		log_out(s, cancel);
+		if (log_in(s, timeout_ms, cancel, err) < 0)
 			return NULL;
 	}
 }
@@ -315,12 +327,8 @@ void vmware_session_close(struct vmware_session *s)
 {
 	if (!s)
 		return;
-	if (s->key) {
-		xmlNode *result;
-		AUTO_XML xmlDoc *doc = exchange(s, LOGOUT_MS, "Logout", manager_of(s), "", &result, NULL, NULL, NULL);
-
-		(void)doc; /* a session that is gone already is logged out */
-	}
+	if (s->key)
+		log_out(s, NULL);
 	http_client_free(s->http);
 	if (s->password)
 		explicit_bzero(s->password, strlen(s->password));
