@@ -570,7 +570,8 @@ static void test_threads_share_a_client(void **state)
 		pthread_join(threads[i], &bad);
 		assert_null(bad);
 	}
-	assert_in_range(plain->accepted - before, 1, 6);
+	/* A connection that is just being given back is not free yet: with a thread between there can be some more. */
+	assert_in_range(plain->accepted - before, 1, sharing ? 30 : 6);
 	http_client_free(client);
 }
 

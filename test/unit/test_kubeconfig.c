@@ -147,21 +147,21 @@ static void test_what_is_wrong_is_named(void **state)
 	(void)state;
 	assert_refused("a: b\n  c: d\n", NULL, "/etc/kube.yaml, line 2, column");
 	assert_refused("a: [\n", NULL, "/etc/kube.yaml, line");
-	assert_refused("[a]", NULL, "/etc/kube.yaml is no kubeconfig");
-	assert_refused("kind: Pod", NULL, "its kind is Pod");
+	assert_refused("[a]", NULL, "/etc/kube.yaml, line 1, column 1: this is no kubeconfig");
+	assert_refused("kind: Pod", NULL, "line 1, column 7: kind: this is no kubeconfig");
 	assert_refused("{}\n---\n{}\n", NULL, "more than one document");
 	assert_refused("clusters: {a: b}", NULL, "clusters: expected a list");
 	assert_refused("clusters: [{cluster: {}}]", NULL, "clusters[0]: an entry needs a name");
 	assert_refused("users: [{name: a}, {name: b, user: text}]", NULL, "users[1].user: expected a mapping");
-	assert_refused("users: [{name: a}, {name: a}]", NULL, "\"a\" is there twice");
+	assert_refused("users: [{name: a}, {name: a}]", NULL, "users[1]: another entry has this name");
 	assert_refused("current-context: [x]", NULL, "current-context: expected a string");
 	assert_refused("", NULL, "no current-context");
 	assert_refused("contexts: [{name: a, context: {}}, {name: b}]", NULL, "a, b");
 	assert_refused(one, "absent", "there is no context \"absent\" in /etc/kube.yaml; there main, other, anonymous");
 	assert_refused("current-context: x\ncontexts: [{name: x, context: {cluster: gone}}]", NULL, "there is no cluster \"gone\"");
-	assert_refused("current-context: x\ncontexts: [{name: x}]", NULL, "context \"x\" names no cluster");
-	assert_refused(CLUSTER(""), NULL, "cluster \"c\" has no server");
-	assert_refused(CLUSTER("server: 12"), NULL, "server: expected a string");
+	assert_refused("current-context: x\ncontexts: [{name: x}]", NULL, "context \"x\": it names no cluster");
+	assert_refused(CLUSTER(""), NULL, "/etc/kube.yaml, line 4, column 31: cluster \"c\": it has no server");
+	assert_refused(CLUSTER("server: 12"), NULL, "/etc/kube.yaml, line 4, column 40: cluster \"c\": server: expected a string");
 	assert_refused(CLUSTER("server: \"ftp://h\""), NULL, "no http or https URL");
 	assert_refused(CLUSTER("server: h, certificate-authority-data: \"a*b\""), NULL, "certificate-authority-data: no valid base64");
 	assert_refused(CLUSTER("server: h, certificate-authority: /nonexistent/ca"), NULL, "/nonexistent/ca");
@@ -171,9 +171,9 @@ static void test_what_is_wrong_is_named(void **state)
 	assert_refused(USER("token: 12"), NULL, "token: expected a string");
 	assert_refused(USER("token: \"a\\r\\nX: y\""), NULL, "token: it holds characters");
 	assert_refused(USER("as: \"a\\nb\""), NULL, "as: it holds control characters");
-	assert_refused(USER("as: a, as-groups: [\"a\\nb\"]"), NULL, "as-groups");
-	assert_refused(USER("client-certificate-data: Q0E="), NULL, "a client certificate without its key");
-	assert_refused(USER("client-key-data: Q0E="), NULL, "a client key without its certificate");
+	assert_refused(USER("as: a, as-groups: [\"a\\nb\"]"), NULL, "as-groups: it holds control characters");
+	assert_refused(USER("client-certificate-data: Q0E="), NULL, "user \"u\": it has a client certificate without its key");
+	assert_refused(USER("client-key-data: Q0E="), NULL, "it has a client key without its certificate");
 }
 
 static void test_unsupported_credentials_are_refused(void **state)
@@ -181,13 +181,84 @@ static void test_unsupported_credentials_are_refused(void **state)
 	struct kube_config c = { 0 };
 
 	(void)state;
-	assert_refused(USER("exec: {command: aws}"), NULL, "user \"u\" asks for an exec plugin");
 	assert_refused(USER("auth-provider: {name: gcp}"), NULL, "auth-provider");
-	assert_refused(USER("username: a, password: b"), NULL, "basic authentication");
-	assert_refused(USER("token: t, as-uid: x"), NULL, "as-uid");
+	assert_refused(USER("username: a, password: b"), NULL,
+		       "line 4, column 36: user \"u\": username: this asks for basic authentication");
 	/* What is empty or null asks for nothing. */
 	assert_resolves(USER("token: t, username: \"\", exec: null"), NULL, &c);
 	kube_config_free(&c);
+}
+
+#define V1 "apiVersion: client.authentication.k8s.io/v1"
+#define EXEC(members) USER("exec: {" members "}")
+
+static void test_exec_plugins(void **state)
+{
+	struct kube_config c = { 0 };
+
+	(void)state;
+	assert_resolves(
+		"current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: "
+		"'https://h', extensions: [{name: other, extension: 1}, {name: client.authentication.k8s.io/exec, extension: {a: [b]}}]}}]\n"
+		"users: [{name: u, user: {exec: {" V1 ", command: bin/plugin, args: [get, token], env: [{name: A, value: b}, {name: C}], "
+		"installHint: get it, provideClusterInfo: true, interactiveMode: Never}}}]",
+		NULL, &c);
+	assert_string_equal(c.exec.api_version, "client.authentication.k8s.io/v1");
+	assert_string_equal(c.exec.command, "/etc/bin/plugin"); /* relative to the file */
+	assert_string_equal(c.exec.args[1], "token");
+	assert_null(c.exec.args[2]);
+	assert_string_equal(c.exec.env[0], "A=b");
+	assert_string_equal(c.exec.env[1], "C=");
+	assert_string_equal(c.exec.install_hint, "get it");
+	assert_string_equal(c.exec.cluster_config, "{\"a\":[\"b\"]}");
+	assert_int_equal(c.exec.interactive, EXEC_NEVER);
+	kube_config_free(&c);
+	assert_resolves(EXEC("apiVersion: client.authentication.k8s.io/v1beta1, command: aws"), NULL, &c);
+	assert_string_equal(c.exec.command, "aws"); /* looked for in PATH */
+	assert_int_equal(c.exec.interactive, EXEC_IF_AVAILABLE);
+	kube_config_free(&c);
+	/* A token wins. */
+	assert_resolves(USER("token: t, exec: {command: aws}"), NULL, &c);
+	assert_null(c.exec.api_version);
+	kube_config_free(&c);
+	assert_refused(EXEC("command: a"), NULL, "the exec plugin of user \"u\": its apiVersion is missing");
+	assert_refused(EXEC(V1 ", interactiveMode: Never"), NULL, "its command is missing");
+	assert_refused(EXEC(V1 ", command: a"), NULL, "interactiveMode is missing");
+	assert_refused(EXEC(V1 ", command: a, interactiveMode: Perhaps"), NULL, "interactiveMode: \"Perhaps\" is none of");
+	assert_refused(EXEC("apiVersion: client.authentication.k8s.io/v1alpha1, command: a"), NULL, "v1alpha1\" is not supported");
+	assert_refused(EXEC(V1 ", command: a, args: x"), NULL, "args: expected a list");
+	assert_refused(EXEC(V1 ", command: a, args: [1]"), NULL, "args[0]: expected a string");
+	assert_refused(EXEC(V1 ", command: a, env: [{value: x}]"), NULL, "env[0]: expected a name and a value");
+	assert_refused(EXEC(V1 ", command: a, env: [{name: x, value: 1}]"), NULL, "env[0]: expected a name and a value");
+	assert_refused(EXEC(V1 ", command: a, provideClusterInfo: 1"), NULL, "expected true or false");
+	assert_refused(USER("exec: aws"), NULL, "exec: expected a mapping");
+}
+
+static void test_impersonation(void **state)
+{
+	struct kube_config c = { 0 };
+
+	(void)state;
+	assert_resolves(USER("token: t, as: jane, as-uid: '7', as-groups: [a], as-user-extra: {example.com/x y: [one, two]}"), NULL, &c);
+	assert_string_equal(c.as_uid, "7");
+	assert_string_equal(c.as_extra[0], "Impersonate-Extra-example.com%2Fx%20y: one");
+	assert_string_equal(c.as_extra[1], "Impersonate-Extra-example.com%2Fx%20y: two");
+	assert_null(c.as_extra[2]);
+	kube_config_free(&c);
+	assert_refused(USER("as-uid: x"), NULL, "need a user to impersonate (as)");
+	assert_refused(USER("as-groups: [a]"), NULL, "need a user to impersonate (as)");
+	assert_refused(USER("as: j, as-user-extra: {a: b}"), NULL, "as-user-extra: a: expected a list");
+	assert_refused(USER("as: j, as-user-extra: {a: [\"x\\ny\"]}"), NULL, "without control characters");
+}
+
+static void test_places(void **state)
+{
+	static const char text[] = "clusters:\n- name: c\n  cluster:\n    server: https://h\n    proxy-url: ftp://p\n"
+				   "contexts:\n- name: x\n  context: {cluster: c}\n";
+
+	(void)state;
+	assert_refused(text, "x", "/etc/kube.yaml, line 5, column 16: cluster \"c\": proxy-url: expected a URL");
+	assert_refused("users:\n- name: a\n\n- nam: b\n", NULL, "/etc/kube.yaml, line 4, column 3: users[1]: an entry needs a name");
 }
 
 static void test_a_server_without_a_scheme(void **state)
@@ -302,6 +373,9 @@ int main(void)
 		TEST(test_a_context_becomes_a_configuration),
 		TEST(test_what_is_wrong_is_named),
 		TEST(test_unsupported_credentials_are_refused),
+		TEST(test_exec_plugins),
+		TEST(test_impersonation),
+		TEST(test_places),
 		TEST(test_a_server_without_a_scheme),
 		TEST(test_files_are_merged),
 		TEST(test_paths_are_relative_to_their_file),

@@ -1,17 +1,18 @@
 #include "store/kube/client.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/backoff.h"
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "store/kube/identity.h"
+#include "store/kube/limiter.h"
 #include "store/kube/status.h"
 #include "json/codec.h"
 
-#define TOKEN_FRESH_MS 60000
 #define CONNECT_MS 10000
 #define BODY_MAX (128u << 20)  /* a page of a list: at most 500 objects */
 #define STREAM_STALL_MS 150000 /* a watch has a bookmark every minute: one that is silent for so long is dead, whatever TCP says */
@@ -19,80 +20,73 @@
 /* An API server that has just started refuses what it will allow in a moment, as its caches of roles and accounts are still empty. So a
  * refusal this soon after it was away is no final answer. */
 #define SETTLING_MS 30000
+#define RATE_PER_S 100.0 /* the server has a limit of its own (API priority and fairness); this one is for our mistakes */
+#define RATE_BURST 200
 
 struct kube_client {
-	struct http_client *http;
+	struct identity *identity;
+	struct limiter *limiter;
 	struct cancel *cancel;
 	unsigned deadline_ms; /* of a call with all its tries */
-	char *server, *user_agent, *token_file;
+	char *server, *user_agent;
 	char **impersonation; /* header lines, NULL-ended */
 	size_t impersonation_count;
-	pthread_mutex_t lock; /* guards the token and its age; not held while the file is read */
-	char *token;
-	uint64_t token_read;
 	struct request_stats *stats;
-	_Atomic uint64_t away; /* when the server was last found to be away or unwell; 0: never */
+	_Atomic uint64_t away;  /* when the server was last found to be away or unwell; 0: never */
+	_Atomic uint64_t pause; /* until when it asked us to wait (Retry-After); 0: never */
 };
 
+/* Takes the line over. */
+static int add_header(struct kube_client *c, const char *name, const char *value)
+{
+	char **longer = realloc(c->impersonation, (c->impersonation_count + 2) * sizeof *longer), *line = NULL;
+
+	if (!longer)
+		return -1;
+	c->impersonation = longer;
+	longer[c->impersonation_count] = NULL;
+	if (asprintf(&line, "%s%s%s", name ? name : "", name ? ": " : "", value) < 0)
+		return -1;
+	longer[c->impersonation_count++] = line;
+	longer[c->impersonation_count] = NULL;
+	return 0;
+}
+
+/* "User impersonation", Kubernetes documentation. */
 static int set_impersonation(struct kube_client *c, const struct kube_config *config)
 {
-	size_t groups = 0;
-
 	if (!config->as_user)
 		return 0;
-	while (config->as_groups && config->as_groups[groups])
-		groups++;
-	c->impersonation = calloc(groups + 2, sizeof *c->impersonation);
-	if (!c->impersonation || asprintf(&c->impersonation[0], "Impersonate-User: %s", config->as_user) < 0)
+	if (add_header(c, "Impersonate-User", config->as_user) < 0 ||
+	    (config->as_uid && add_header(c, "Impersonate-Uid", config->as_uid) < 0))
 		return -1;
-	c->impersonation_count = 1;
-	for (size_t i = 0; i < groups; i++, c->impersonation_count++)
-		if (asprintf(&c->impersonation[i + 1], "Impersonate-Group: %s", config->as_groups[i]) < 0)
+	for (char **g = config->as_groups; g && *g; g++)
+		if (add_header(c, "Impersonate-Group", *g) < 0)
+			return -1;
+	for (char **x = config->as_extra; x && *x; x++)
+		if (add_header(c, NULL, *x) < 0)
 			return -1;
 	return 0;
 }
 
-/* /version is for everybody, and small. */
-static int share(struct kube_client *c, struct error **err)
-{
-	AUTO_FREE char *probe = NULL;
-
-	if (asprintf(&probe, "%s/version", c->server) < 0) {
-		probe = NULL;
-		return error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
-	}
-	return http_client_share(c->http, probe, err);
-}
-
 struct kube_client *kube_client_new(const struct kube_config *config, const char *user_agent, struct cancel *cancel, struct error **err)
 {
-	struct http_trust trust = {
-		.ca_pem = config->ca_pem,
-		.insecure = config->insecure,
-		.client_cert_pem = config->cert_pem,
-		.client_key_pem = config->key_pem,
-		.server_name = config->server_name,
-		.proxy_url = config->proxy_url,
-	};
 	struct kube_client *c = calloc(1, sizeof *c);
 
 	if (!c) {
 		error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
 		return NULL;
 	}
-	pthread_mutex_init(&c->lock, NULL);
 	c->cancel = cancel;
 	c->deadline_ms = CLIENT_DEADLINE_MS;
 	c->server = strdup(config->server);
-	c->token_file = config->token_file ? strdup(config->token_file) : NULL;
-	c->token = config->token ? strdup(config->token) : NULL;
 	if (asprintf(&c->user_agent, "User-Agent: %s", user_agent ? user_agent : "vm-import-controller") < 0)
 		c->user_agent = NULL;
 	c->stats = request_stats_new(config->server);
-	if (!c->server || !c->user_agent || !c->stats || (config->token && !c->token) || (config->token_file && !c->token_file) ||
-	    set_impersonation(c, config) < 0)
+	c->limiter = limiter_new(RATE_PER_S, RATE_BURST);
+	if (!c->server || !c->user_agent || !c->stats || !c->limiter || set_impersonation(c, config) < 0)
 		error_set_errno(err, ENOMEM, "cannot make a client of the cluster");
-	else if ((c->http = http_client_new(&trust, err)) && share(c, err) == 0)
+	else if ((c->identity = identity_new(config, err)))
 		return c;
 	kube_client_free(c);
 	return NULL;
@@ -102,46 +96,13 @@ void kube_client_free(struct kube_client *c)
 {
 	if (!c)
 		return;
-	http_client_free(c->http);
-	for (size_t i = 0; i < c->impersonation_count; i++)
-		free(c->impersonation[i]);
-	free(c->impersonation);
-	pthread_mutex_destroy(&c->lock);
+	identity_free(c->identity);
+	limiter_free(c->limiter);
+	kube_string_list_free(c->impersonation);
 	request_stats_free(c->stats);
 	free(c->server);
 	free(c->user_agent);
-	free(c->token_file);
-	free(c->token);
 	free(c);
-}
-
-/* The header line with the token, owned; *out NULL when there is no token. A token file is read again when it may have changed; while
- * it cannot be read the last token serves. */
-static int authorization(struct kube_client *c, bool refresh, char **out, struct error **err)
-{
-	AUTO_ERROR struct error *failed = NULL;
-	AUTO_FREE char *fresh = NULL;
-	uint64_t now = clock_monotonic_ms();
-	bool stale;
-
-	pthread_mutex_lock(&c->lock);
-	stale = c->token_file && (refresh || !c->token_read || now - c->token_read >= TOKEN_FRESH_MS);
-	pthread_mutex_unlock(&c->lock);
-	if (stale)
-		fresh = kube_token_read(c->token_file, &failed);
-	LOCK_GUARD(&c->lock);
-	if (fresh) {
-		free(c->token);
-		c->token = move_ptr(fresh);
-		c->token_read = now;
-	}
-	if (failed && !c->token)
-		return error_set(err, ERROR_TRANSIENT, "NoToken", "%s", error_message(failed));
-	if (c->token && asprintf(out, "Authorization: Bearer %s", c->token) < 0) {
-		*out = NULL;
-		return error_set_errno(err, ENOMEM, "cannot make the request");
-	}
-	return 0;
 }
 
 /* "cannot patch virtualmachineimports.migration.harvesterhci.io/status default/a", for messages. */
@@ -161,11 +122,24 @@ static int attempted(const struct kube_call *call, struct error **err)
 	return error_wrap(err, "%s", b.len ? b.data : "the request failed");
 }
 
-/* Remembers how the server fares, from an exchange that failed or an answer. */
-static void observe(struct kube_client *c, const struct error *failed, int status)
+static unsigned header_seconds_ms(const struct http_response *r)
 {
-	if (failed ? failed->class == ERROR_TRANSIENT : status >= 500)
+	AUTO_FREE char *text = http_response_header(r, "Retry-After");
+	char *end = NULL;
+	unsigned long seconds = text ? strtoul(text, &end, 10) : 0;
+
+	return text && end != text && !*end && seconds <= 3600 ? (unsigned)seconds * 1000 : 0; /* a date is not used by API servers */
+}
+
+/* Remembers how the server fares, from an exchange that failed or an answer. */
+static void observe(struct kube_client *c, const struct error *failed, const struct http_response *r)
+{
+	unsigned told = failed || (r->status != 429 && r->status != 503) ? 0 : header_seconds_ms(r);
+
+	if (failed ? failed->class == ERROR_TRANSIENT : r->status >= 500)
 		c->away = clock_monotonic_ms();
+	if (told)
+		c->pause = clock_monotonic_ms() + told;
 }
 
 static bool is_settling(const struct kube_client *c)
@@ -192,7 +166,40 @@ static int refused(struct kube_client *c, const struct kube_call *call, const st
 	return attempted(call, err);
 }
 
-/* Sends the request; once more when it was not authenticated and there may be a newer token. */
+/* What must not wait behind the rest: the lease that lets us work, and what users look at. */
+static enum limiter_class class_of(const struct kube_call *call)
+{
+	if ((call->subresource && !strcmp(call->subresource, "status")) || !strcmp(call->res->plural, "leases"))
+		return LIMITER_URGENT;
+	return !strcmp(call->verb, "list") || !strcmp(call->verb, "watch") ? LIMITER_LATER : LIMITER_NORMAL;
+}
+
+static int wait_turn(struct kube_client *c, const struct kube_call *call, struct cancel *cancel, struct error **err)
+{
+	uint64_t start = clock_monotonic_ms();
+	int result = limiter_wait(c->limiter, class_of(call), start + c->deadline_ms, cancel, err);
+
+	request_stats_wait(c->stats, call->method, (double)(clock_monotonic_ms() - start) / 1000);
+	return result;
+}
+
+static int perform_as(struct kube_client *c, struct http_request *q, const char **headers, const struct identity_use *use,
+		      struct http_response *r, struct error **err)
+{
+	AUTO_ERROR struct error *failed = NULL;
+	uint64_t start = clock_monotonic_ms();
+	int result;
+
+	*headers = use->authorization;
+	result = http_perform(use->http, q, r, &failed);
+	*headers = NULL;
+	request_stats_count(c->stats, q->method, result < 0 ? 0 : r->status, q->sink ? -1 : (double)(clock_monotonic_ms() - start) / 1000);
+	if (failed && (!strcmp(failed->reason, "TLSFailed") || !strcmp(failed->reason, "InvalidCertificate")))
+		identity_doubt(c->identity);
+	return result < 0 ? error_move(err, move_ptr(failed)) : 0;
+}
+
+/* Sends the request; once more when it was not authenticated and there may be newer credentials. */
 static int perform(struct kube_client *c, const struct kube_call *call, struct http_request *q, struct http_response *r, struct error **err)
 {
 	size_t n = 0;
@@ -214,36 +221,38 @@ static int perform(struct kube_client *c, const struct kube_call *call, struct h
 	q->max_body = q->sink ? 0 : BODY_MAX;
 	q->cancel = call->cancel ? call->cancel : c->cancel;
 	q->once = !strcmp(call->method, "POST"); /* a second one could make a second object */
-	for (bool again = false;; again = true) {
-		AUTO_FREE char *token = NULL;
-		uint64_t start;
+	if (wait_turn(c, call, q->cancel, err) < 0)
+		return -1;
+	for (unsigned refused = 0;;) {
+		struct identity_use use = { 0 };
+		unsigned generation;
 		int result;
 
-		if (authorization(c, again, &token, err) < 0)
+		if (identity_use(c->identity, refused, q->cancel, &use, err) < 0)
 			return -1;
-		headers[n] = token;
-		start = clock_monotonic_ms();
-		result = http_perform(c->http, q, r, err);
-		request_stats_count(c->stats, q->method, result < 0 ? 0 : r->status,
-				    q->sink ? -1 : (double)(clock_monotonic_ms() - start) / 1000);
-		headers[n] = NULL;
-		if (result < 0 || r->status != 401 || !c->token_file || again)
+		result = perform_as(c, q, headers + n, &use, r, err);
+		generation = use.generation;
+		identity_release(c->identity, &use);
+		if (result < 0 || r->status != 401 || refused || !identity_renews(c->identity))
 			return result;
+		refused = generation;
 		http_response_free(r);
 	}
 }
 
-static unsigned header_seconds_ms(const struct http_response *r)
+/* Nothing was sent. */
+static bool is_unsent(const struct error *failed)
 {
-	AUTO_FREE char *text = http_response_header(r, "Retry-After");
-	char *end = NULL;
-	unsigned long seconds = text ? strtoul(text, &end, 10) : 0;
+	static const char *const reasons[] = { "ConnectionFailed", "UnknownHost", "TLSFailed" };
 
-	return text && end != text && !*end && seconds <= 3600 ? (unsigned)seconds * 1000 : 0; /* a date is not used by API servers */
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+		if (!strcmp(failed->reason, reasons[i]))
+			return true;
+	return false;
 }
 
 /* How long to wait before the next try; 0: there is none. What may have been carried out is not asked for twice, only what was
- * certainly turned away (429), and reads. */
+ * certainly not (there was no connection, 429), and reads. */
 static unsigned retry_wait(const struct kube_call *call, const struct error *failed, const struct http_response *r, struct backoff *backoff)
 {
 	bool read = !strcmp(call->method, "GET");
@@ -252,7 +261,7 @@ static unsigned retry_wait(const struct kube_call *call, const struct error *fai
 	if (backoff->attempt + 1 >= TRIES_MAX)
 		return 0;
 	if (failed)
-		return read && failed->class == ERROR_TRANSIENT ? backoff_next(backoff) : 0;
+		return failed->class == ERROR_TRANSIENT && (read || is_unsent(failed)) ? backoff_next(backoff) : 0;
 	told = header_seconds_ms(r);
 	if (r->status == 429)
 		return told + backoff_next(backoff);
@@ -308,7 +317,7 @@ static json_t *run(struct kube_client *c, const struct kube_call *call, const ch
 		int result = perform(c, call, &q, &r, &failed);
 		unsigned wait;
 
-		observe(c, failed, r.status);
+		observe(c, failed, &r);
 		if (result == 0 && r.status >= 200 && r.status <= 299)
 			return decode(&r, err);
 		wait = retry_wait(call, result < 0 ? failed : NULL, &r, &backoff);
@@ -366,11 +375,11 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 	if (!url)
 		return -1;
 	if (perform(c, call, &q, &r, &failed) < 0) {
-		observe(c, failed, 0);
+		observe(c, failed, &r);
 		error_move(err, move_ptr(failed));
 		return attempted(call, err);
 	}
-	observe(c, NULL, r.status);
+	observe(c, NULL, &r);
 	if (r.status < 200 || r.status > 299)
 		return refused(c, call, &r, err);
 	return 0;
@@ -381,9 +390,16 @@ struct request_stats *kube_client_stats(struct kube_client *c)
 	return c->stats;
 }
 
+unsigned kube_client_pause_ms(const struct kube_client *c)
+{
+	uint64_t until = c->pause, now = clock_monotonic_ms();
+
+	return until > now ? (unsigned)(until - now) : 0;
+}
+
 unsigned kube_client_connections(struct kube_client *c)
 {
-	return http_client_connections(c->http);
+	return identity_connections(c->identity);
 }
 
 void kube_client_set_deadline(struct kube_client *c, unsigned ms)

@@ -41,6 +41,8 @@ int kube_client_stream(struct kube_client *client, const struct kube_call *call,
 
 struct request_stats *kube_client_stats(struct kube_client *client); /* borrowed */
 unsigned kube_client_connections(struct kube_client *client);        /* opened so far */
+/* For how long from now the server asked us to leave it alone (Retry-After). */
+unsigned kube_client_pause_ms(const struct kube_client *client);
 
 /* What a query's value may hold: everything else is percent-encoded (RFC 3986, section 2.3). Owned. */
 char *kube_escape(const char *text);

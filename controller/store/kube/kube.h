@@ -1,10 +1,12 @@
 /* A store over a Kubernetes API server.
  *
- * Credentials: client certificates, tokens, token files (read again every minute and when refused), impersonation. Exec plugins,
- * auth-providers and basic authentication are refused. A proxy is used only when the kubeconfig names one (proxy-url).
+ * Credentials: client certificates, tokens, token files, exec plugins, impersonation. Files are read again every minute and when what they hold is
+ * refused; plugins run again when their credential expires or is refused. Basic authentication and auth-providers are refused. A proxy is
+ * used only when the kubeconfig names one (proxy-url). All requests and watches share one connection where the server speaks HTTP/2.
  *
- * Calls end within 30 s, or what the options say. Tried again are reads, and writes that were certainly turned away (429). 401 and 403 are permanent, but
- * transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
+ * Calls end within 30 s, or what the options say. Tried again are reads, and writes that were certainly not carried out (no connection, 429);
+ * Retry-After is honoured. The client's own limit is 100 requests a second, 200 at once; status and leases go before lists and watches. 401 and
+ * 403 are permanent, but transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
 #pragma once
 
 #include "store/kube/request_stats.h"

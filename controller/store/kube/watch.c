@@ -108,6 +108,8 @@ static int watch(struct watch *w, struct error **err)
 /* Logs what is new only: a server that is away for an hour makes two lines, not a thousand. Returns how long to wait. */
 static unsigned failed(struct watch *w, const struct error *err)
 {
+	unsigned wait, pause;
+
 	if (err->class == ERROR_NOT_FOUND) {
 		if (!w->absent)
 			log_write(LOG_INFO, "the cluster does not serve this kind; it is asked for again every 10 s", "resource",
@@ -118,7 +120,9 @@ static unsigned failed(struct watch *w, const struct error *err)
 	log_write(w->failing ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural, "error",
 		  error_message(err), NULL);
 	w->failing = true;
-	return backoff_next(&w->backoff);
+	wait = backoff_next(&w->backoff);
+	pause = kube_client_pause_ms(w->client);
+	return wait > pause ? wait : pause;
 }
 
 /* A watch that ended at once, in good order: a server does that while it sets up a kind that was just defined, several times in a row. It
