@@ -8,8 +8,9 @@
 #include "disk/processors.h"
 #include "disk/unit.h"
 
-#define DATA_OWN 2 /* of each pipeline, whatever the others do */
-#define WRITERS 2  /* that one waits for the storage while the other has it */
+#define DATA_OWN 2   /* of each pipeline, whatever the others do */
+#define WRITERS 2    /* that one waits for the storage while the other has it */
+#define BLOCKS_MAX 6 /* with three buffers of data 10 MiB, which is what memory allows for one disk, however many processors there are */
 
 struct queue {
 	struct unit *first, **last;
@@ -189,8 +190,8 @@ struct disk_workers *disk_workers_new(unsigned threads, struct error **err)
 	w->written.last = &w->written.first;
 	threads = threads ? threads : processors_default();
 	threads = threads < DISK_WORKERS_MAX ? threads : DISK_WORKERS_MAX;
-	w->data_extra = (threads + 1) / 2;
-	w->blocks_left = threads + WRITERS;
+	w->data_extra = 1;
+	w->blocks_left = threads + WRITERS < BLOCKS_MAX ? threads + WRITERS : BLOCKS_MAX;
 	if (start(w, &w->count, threads, work, err) < 0 || start(w, &w->writers, WRITERS, write_blocks, err) < 0) {
 		disk_workers_free(w);
 		return NULL;
