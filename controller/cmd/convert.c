@@ -13,7 +13,7 @@
 #include "cmd/options.h"
 #include "disk/pipeline.h"
 
-enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC };
+enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC, VERIFY };
 
 static const struct cmd_option flags[] = {
 	{ FORMAT, "format", "FORMAT",
@@ -27,6 +27,7 @@ static const struct cmd_option flags[] = {
 	  "right; the disk is synced every so many MiB (default: 256)",
 	  0, 0 },
 	{ SYNC, "sync", NULL, "wait until the storage has everything", 0, 0 },
+	{ VERIFY, "verify", NULL, "read the disk again from the storage, and fail when it is not what was written", 0, 0 },
 	{ 'q', "quiet", NULL, "no progress", 0, 0 },
 	OPTION_HELP,
 	{ 0 },
@@ -188,6 +189,10 @@ static int run(int argc, char **argv)
 			pipeline.no_sync = false;
 			break;
 		case SYNC:
+			pipeline.no_sync = false;
+			break;
+		case VERIFY:
+			pipeline.verify = true;
 			pipeline.no_sync = false;
 			break;
 		case 'q':

@@ -28,10 +28,10 @@ struct import_options {
 	const char *files[MAX_FILES], *directory, *only;
 	size_t file_count;
 	unsigned streams, host_streams, endpoint_streams;
-	bool quiet, verbose, allow_local_urls;
+	bool quiet, verbose, allow_local_urls, no_verify;
 };
 
-enum { ONLY_VM = OPTION_LONG, STREAMS, HOST_STREAMS, ENDPOINT_STREAMS, LOCAL_URLS };
+enum { ONLY_VM = OPTION_LONG, STREAMS, HOST_STREAMS, ENDPOINT_STREAMS, LOCAL_URLS, NO_VERIFY };
 
 static const struct cmd_option flags[] = {
 	{ 'f', "filename", "FILE", "manifests (YAML or JSON, several documents); can be given again; - is standard input", VALUE_FILE, 0 },
@@ -40,6 +40,7 @@ static const struct cmd_option flags[] = {
 	{ STREAMS, "streams", "N", "disks fetched at once (default: 16)", 0, 0 },
 	{ HOST_STREAMS, "streams-per-host", "N", "of these from one host, as an ESXi host; fewer while it has trouble (default: 4)", 0, 0 },
 	{ ENDPOINT_STREAMS, "streams-per-endpoint", "N", "of these from all hosts of one vCenter (default: 32)", 0, 0 },
+	{ NO_VERIFY, "no-verify", NULL, "do not read the disks again to see whether the storage has what was written", 0, 0 },
 	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
 	{ 'q', "quiet", NULL, "no progress", 0, 0 },
 	{ 'v', "verbose", NULL, "log what is done, on standard error", 0, 0 },
@@ -90,6 +91,9 @@ static int parse(struct option_scan *scan, struct import_options *o)
 		case ENDPOINT_STREAMS:
 			if (!numbers_unsigned(scan->value, 1, 1024, id == HOST_STREAMS ? &o->host_streams : &o->endpoint_streams))
 				return option_scan_refuse(scan, "a number of streams is from 1 to 1024, not %s", scan->value);
+			break;
+		case NO_VERIFY:
+			o->no_verify = true;
 			break;
 		case LOCAL_URLS:
 			o->allow_local_urls = true;
@@ -394,6 +398,7 @@ static int carry_out(const struct import_options *o, struct error **err)
 		.events = events,
 		.scratch = o->directory,
 		.keep_disks = true,
+		.verify_disks = !o->no_verify,
 		.max_streams = o->streams,
 		.max_host_streams = o->host_streams,
 		.max_endpoint_streams = o->endpoint_streams,

@@ -531,6 +531,26 @@ static int settle_capacity(struct disk_pipeline *p, struct error **err)
 	return output_set_size(p->output, p->capacity, true, err);
 }
 
+/* Whether the storage has what was written to it. What it has instead is not to be gone on with. */
+static int verify(struct disk_pipeline *p, const char *digest, struct error **err)
+{
+	struct block_journal *journal = p->journal;
+	char now[DISK_DIGEST_TEXT_SIZE];
+
+	if (output_digest(p->output, p->capacity, p->options.cancel, now, err) < 0)
+		return -1;
+	if (!strcmp(now, digest))
+		return 0;
+	if (journal && block_journal_forget(journal, 0, err) < 0)
+		return -1;
+	p->journal = NULL; /* nor is what was noted since the last checkpoint */
+	block_journal_close(journal);
+	return error_set(
+		err, ERROR_TRANSIENT, "VerifyFailed",
+		"%s holds another disk than was written to it (digest %s, not %s): the storage lost or changed something; check it",
+		p->path, now, digest);
+}
+
 int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, struct error **err)
 {
 	struct disk_result r;
@@ -542,6 +562,8 @@ int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, st
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
 	if (p->unordered ? output_digest(p->output, p->capacity, p->options.cancel, r.digest, err)
 			 : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
+		return -1;
+	if (p->options.verify && verify(p, r.digest, err) < 0)
 		return -1;
 	if (p->options.guest_bytes)
 		*p->options.guest_bytes = p->capacity;

@@ -31,6 +31,7 @@ struct disk_pipeline_options {
 	struct disk_workers *workers;
 	struct cancel *cancel;         /* may be NULL */
 	_Atomic uint64_t *guest_bytes; /* the position in the guest's disk, for progress; may be NULL */
+	bool verify;                   /* finish reads the disk from the storage again, and fails (VerifyFailed) when it is another one */
 	bool no_sync;                  /* finish does not wait for the storage: a power cut may lose the file */
 	/* A file that says which blocks are there already (disk/block_journal.h), so that a later try does not write them again; NULL: none.
 	 * The caller removes it when the disk is finished. identity names the disk; what the journal of another one says is not believed. */

@@ -265,6 +265,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		.max_streams = options->max_streams,
 		.max_host_streams = options->max_host_streams,
 		.max_endpoint_streams = options->max_endpoint_streams,
+		.verify = options->verify_disks,
 		.notify_ms = r->options.progress_ms,
 		.notify = on_transfer,
 		.arg = r,

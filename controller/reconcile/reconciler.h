@@ -24,6 +24,7 @@ struct reconciler_options {
 	struct event_recorder *events;
 	const char *scratch;  /* with keep_disks: the output directory */
 	bool keep_disks;      /* standalone: disks go to <scratch>/<target name> and stay there */
+	bool verify_disks;    /* each is read again once it is written */
 	unsigned workers;     /* 0: 4 */
 	unsigned max_streams; /* disks that stream at once; 0: 16 */
 	unsigned max_host_streams,

@@ -202,6 +202,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 			job->exports = e->exports;
 			job->slow_ms = e->options.slow_ms ? e->options.slow_ms : 15000;
 			job->workers = e->workers;
+			job->verify = e->options.verify;
 			job->notify_ms = e->options.notify_ms;
 			job->notify = e->options.notify;
 			job->notify_arg = e->options.arg;

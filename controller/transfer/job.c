@@ -222,6 +222,7 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 		.guest_bytes = &job->disks[i].transferred,
 		.journal = blocks,
 		.identity = identity,
+		.verify = job->verify,
 	};
 	if (export->disks[i].by_place)
 		options.format = NULL; /* the image's, not a stream's */

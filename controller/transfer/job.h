@@ -41,6 +41,7 @@ struct job {
 	/* What the engine shares with its jobs. */
 	struct budgets *streams, *exports;
 	struct disk_workers *workers;
+	bool verify;
 	unsigned notify_ms, slow_ms;
 	void (*notify)(void *arg, const char *key);
 	void *notify_arg;

@@ -34,6 +34,7 @@ struct transfer_status {
 struct transfer_options {
 	unsigned max_streams;          /* 0: 16 */
 	unsigned max_host_streams;     /* of one host; 0: TRANSFER_HOST_STREAMS */
+	bool verify;                   /* a disk is read again once it is written: the directory is where it stays */
 	unsigned max_endpoint_streams; /* of one service, as a vCenter, over all its hosts; 0: TRANSFER_ENDPOINT_STREAMS */
 	unsigned max_jobs;             /* jobs that export at once from sources that tell no host in advance; 0: 8 */
 	unsigned notify_ms;            /* how often a running job is told of; 0: 3,000 */

@@ -6,6 +6,7 @@
  *            chance ($FAULT_SEED), an older state; and of the file's length
  *   ENOSPC   this and all later writes fail, the first after half of its bytes; so does making files longer by allocation
  *   EIO      the same without a half
+ *   flip     this write is done with another bit than it should
  *   nopunch  holes cannot be made ($FAULT_AT means nothing)
  *
  * $FAULT_REPORT gets a line "operations bytes" at the end: how much there was, and how many bytes were written.
@@ -191,6 +192,21 @@ static ssize_t write_some(int fd, const void *data, size_t len, off_t at)
 		pthread_mutex_unlock(&lock);
 		return -1;
 	}
+	if (kind("flip") && now && operations == atol(setting("FAULT_AT")) && len) {
+		unsigned char *wrong = aligned_alloc(PAGE, (len + PAGE - 1) / PAGE * PAGE);
+
+		if (!wrong)
+			abort();
+		memcpy(wrong, data, len);
+		wrong[len / 2] ^= 16;
+		done = do_write(fd, wrong, len, at);
+		free(wrong);
+		bytes += done > 0 ? done : 0;
+		pthread_mutex_unlock(&lock);
+		return done;
+	}
+	if (kind("flip"))
+		now = false;
 	if (kind("power"))
 		remember_range(path, at < 0 ? lseek(fd, 0, SEEK_CUR) : at, (off_t)len);
 	done = do_write(fd, data, now ? (len >= 2 * PAGE ? len / 2 / PAGE * PAGE : kind("ENOSPC") ? 0 : len / 2) : len, at);
@@ -202,21 +218,21 @@ static ssize_t write_some(int fd, const void *data, size_t len, off_t at)
 }
 
 /* An operation that is done, or cut before it. */
-#define PLAIN(fd, before, call, after)          \
-	do {                                    \
-		int path = path_of(fd), result; \
-		if (path < 0)                   \
-			return (call);          \
-		pthread_mutex_lock(&lock);      \
-		if (count() && !failing())      \
-			cut();                  \
-		if (kind("power")) {            \
-			before;                 \
-		}                               \
-		result = (call);                \
-		after;                          \
-		pthread_mutex_unlock(&lock);    \
-		return result;                  \
+#define PLAIN(fd, before, call, after)                      \
+	do {                                                \
+		int path = path_of(fd), result;             \
+		if (path < 0)                               \
+			return (call);                      \
+		pthread_mutex_lock(&lock);                  \
+		if (count() && !kind("flip") && !failing()) \
+			cut();                              \
+		if (kind("power")) {                        \
+			before;                             \
+		}                                           \
+		result = (call);                            \
+		after;                                      \
+		pthread_mutex_unlock(&lock);                \
+		return result;                              \
 	} while (0)
 
 ssize_t pwrite64(int fd, const void *data, size_t len, off_t at)

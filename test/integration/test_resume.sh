@@ -150,6 +150,22 @@ assert_fails 2 "$VIC" convert -q --resume "$WORK/disk.vmdk" "$image" 2>"$WORK/sa
 assert_contains "the error of --resume" "$(<"$WORK/said")" "a qcow2 image that was cut cannot be gone on with"
 note "qcow2 images are whole or none, cut at operations 1 to $operations ($whole were whole)"
 
+# Storage that changes what it is given is found out when the disk is read again, and the next try mends it.
+verified() { { faulty "$@" "$VIC" convert -q --verify --resume=1 - "$out" <"$WORK/disk.vmdk" >"$WORK/said" 2>&1; } 2>/dev/null; }
+flipped=0
+for ((at = 2; at < 20; at += 2)); do
+	fresh
+	verified FAULT_KIND=flip FAULT_AT=$at && continue # another operation than a write of the disk
+	assert_contains "the error of a flipped bit" "$(<"$WORK/said")" "$out holds another disk than was written to it"
+	verified FAULT_KIND=none || fail "flip at $at: the next try does not mend it"
+	assert_same "$out" "$WORK/disk.raw"
+	flipped=$((flipped + 1))
+done
+((flipped > 3)) || fail "only $flipped flipped bits were noticed"
+fresh
+verified FAULT_KIND=none || fail "a disk that is right does not pass: $(<"$WORK/said")"
+note "flipped bits are noticed"
+
 # A limit on the file's size is an error like others.
 fresh
 (ulimit -f 4096; exec "$VIC" convert -q "$WORK/disk.vmdk" "$out") 2>"$WORK/said" && fail "the limit was not noticed"
