@@ -1,5 +1,5 @@
 #!/bin/bash
-# What is made from the chart: deploy/manifests.yaml, and the values in deploy/chart/README.md.
+# What is made from the chart: deploy/manifests.yaml, the version in deploy/addon.yaml, and the values in deploy/chart/README.md.
 #   deploy/chart.sh generate    makes them anew
 #   deploy/chart.sh check       fails when they are not what the chart makes now
 # Needs helm (HELM names it; otherwise of PATH, or built by test/peers/helm) and python3.
@@ -17,6 +17,8 @@ manifests() {
 	"$helm" template harvester-vm-import-controller chart --namespace harvester-system |
 		grep -v -e '^# Source: ' -e '^    app.kubernetes.io/managed-by: Helm$' -e '^    helm.sh/chart: '
 }
+
+addon() { sed "s/^  version: .*/  version: $(sed -n 's/^version: //p' chart/Chart.yaml | sed 's/.*/"&"/')/" addon.yaml; }
 
 # Values with a "# -- " comment, and what is below a value without one is part of its default.
 values() {
@@ -56,11 +58,13 @@ case ${1:-} in
 generate)
 	manifests >manifests.yaml.new
 	mv manifests.yaml.new manifests.yaml
+	addon >addon.yaml.new
+	mv addon.yaml.new addon.yaml
 	readme >README.new
 	mv README.new chart/README.md
 	;;
 check)
-	diff -u manifests.yaml <(manifests) && diff -u chart/README.md <(readme) || { echo "chart.sh: deploy/chart.sh generate brings them up to date" >&2; exit 1; }
+	diff -u manifests.yaml <(manifests) && diff -u addon.yaml <(addon) && diff -u chart/README.md <(readme) || { echo "chart.sh: deploy/chart.sh generate brings them up to date" >&2; exit 1; }
 	;;
 *) sed -n '2,5s/^# \?//p' "$0" >&2; exit 2 ;;
 esac

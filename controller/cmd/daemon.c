@@ -181,6 +181,8 @@ static int start(struct daemon *d, struct error **err)
 	struct web_options web = { .port = o->port,
 				   .root = o->scratch,
 				   .advertise = o->address,
+				   .certificate = o->certificate,
+				   .key = o->key,
 				   .sick = sick,
 				   .unready = unready,
 				   .metrics = metrics_of,

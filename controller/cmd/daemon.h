@@ -7,6 +7,7 @@ enum daemon_elect { ELECT_NO, ELECT_YES, ELECT_AUTO }; /* AUTO: where the cluste
 
 struct daemon_options {
 	const char *kubeconfig, *context, *scratch, *address;
+	const char *certificate, *key; /* of the image server; NULL: HTTP */
 	int port;
 	unsigned workers, streams, host_streams, endpoint_streams; /* but for streams, 0: the default */
 	bool allow_local_urls;

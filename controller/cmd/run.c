@@ -26,6 +26,8 @@ enum {
 	SCRATCH,
 	PORT,
 	ADDRESS,
+	TLS_CERTIFICATE,
+	TLS_KEY,
 	WORKERS,
 	STREAMS_AT_ONCE,
 	HOST_STREAMS,
@@ -46,6 +48,11 @@ static const struct cmd_option flags[] = {
 	{ SCRATCH, "scratch", "DIR", "where disks are kept until the cluster has them (default: " DEFAULT_SCRATCH ")", VALUE_DIRECTORY, 0 },
 	{ PORT, "port", "N", "port of the image server (default: 8080)", 0, 0 },
 	{ ADDRESS, "address", "HOST", "host that image URLs name (default: $SVC_ADDRESS, else " DEFAULT_ADDRESS ")", 0, 0 },
+	{ TLS_CERTIFICATE, "tls-certificate", "FILE",
+	  "certificate of the image server, PEM, with its chain: it speaks HTTPS then, and the cluster's storage has to trust it; read again "
+	  "when it changes",
+	  VALUE_FILE, 0 },
+	{ TLS_KEY, "tls-key", "FILE", "its key, PEM", VALUE_FILE, 0 },
 	{ WORKERS, "workers", "N", "reconcile workers (default: 4)", 0, 0 },
 	{ STREAMS_AT_ONCE, "streams", "N", "disks fetched at once (default: 16, fewer where memory is limited to less than 512 MiB)", 0,
 	  0 },
@@ -130,6 +137,12 @@ static int parse(struct option_scan *scan, struct run_options *run_options)
 			good = numbers_unsigned(scan->value, 0, 65535, &port);
 			o->port = good ? (int)port : 0;
 			break;
+		case TLS_CERTIFICATE:
+			o->certificate = scan->value;
+			break;
+		case TLS_KEY:
+			o->key = scan->value;
+			break;
 		case WORKERS:
 			good = numbers_unsigned(scan->value, 1, 256, &o->workers);
 			break;
@@ -173,6 +186,8 @@ static int parse(struct option_scan *scan, struct run_options *run_options)
 	}
 	if (!id && scan->operands < scan->argc)
 		return option_scan_refuse(scan, "unexpected argument \"%s\"", scan->argv[scan->operands]);
+	if (!id && !o->certificate != !o->key)
+		return option_scan_refuse(scan, "--tls-certificate and --tls-key go together");
 	return id;
 }
 

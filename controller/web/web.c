@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/buffer.h"
+#include "web/certificate.h"
 #include "web/image.h"
 #include "web/range.h"
 #include "web/signature.h"
@@ -20,6 +22,7 @@
 #define IDLE_SECONDS 300   /* for a client that reads nothing: its disk may be busy */
 #define KEEPALIVE_SECONDS 30
 #define PATH_MAX_LEN 1024
+#define TLS_RELOAD_MS 30000
 
 #define TYPE_TEXT "text/plain; charset=utf-8"
 #define TYPE_METRICS "text/plain; version=0.0.4; charset=utf-8" /* Prometheus's text format */
@@ -28,6 +31,8 @@
 struct web {
 	struct web_options options;
 	char *advertise;
+	struct certificate certificate; /* chain NULL: HTTP */
+	lws_sorted_usec_list_t reload;
 	int root; /* directory */
 	unsigned char key[SIGNATURE_KEY_SIZE];
 	struct lws_context *context;
@@ -325,8 +330,13 @@ static int listen_on(struct web *w, uint64_t more_options)
 		.ka_time = 60,
 		.ka_interval = 15,
 		.ka_probes = 4,
+		.ssl_cert_filepath = w->certificate.chain,
+		.ssl_private_key_filepath = w->certificate.key,
+		.alpn = "http/1.1", /* its HTTP/2 would want smaller chunks */
+		.ssl_options_set = SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_RENEGOTIATION,
 		.options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-			   LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND | more_options,
+			   (w->certificate.chain ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0) | LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
+			   more_options,
 	};
 	struct lws_vhost *vhost;
 
@@ -349,6 +359,21 @@ static bool is_ipv4(const char *address)
 	return address && inet_pton(AF_INET, address, &ignored) == 1;
 }
 
+static uint64_t reload_us(const struct web *w)
+{
+	return (w->options.tls_reload_ms ? w->options.tls_reload_ms : TLS_RELOAD_MS) * (uint64_t)LWS_US_PER_MS;
+}
+
+/* On the server's thread. */
+static void on_reload(lws_sorted_usec_list_t *list)
+{
+	struct web *w = lws_container_of(list, struct web, reload);
+
+	if (certificate_changed(&w->certificate))
+		lws_tls_cert_updated(w->context, w->certificate.chain, w->certificate.key, NULL, 0, NULL, 0);
+	lws_sul_schedule(w->context, 0, &w->reload, on_reload, (lws_usec_t)reload_us(w));
+}
+
 static int start_server(struct web *w, struct error **err)
 {
 	int failed;
@@ -361,6 +386,10 @@ static int start_server(struct web *w, struct error **err)
 		return error_set(err, ERROR_PERMANENT, "CannotListen",
 				 "cannot listen on port %d%s%s; is it in use, or the address not of this machine?", w->options.port,
 				 w->options.bind ? " of " : "", w->options.bind ? w->options.bind : "");
+	if (w->certificate.chain) {
+		certificate_changed(&w->certificate);
+		lws_sul_schedule(w->context, 0, &w->reload, on_reload, (lws_usec_t)reload_us(w));
+	}
 	failed = pthread_create(&w->thread, NULL, serve, w);
 	if (failed)
 		return error_set_errno(err, failed, "cannot start the image server");
@@ -378,10 +407,12 @@ struct web *web_start(const struct web_options *options, struct error **err)
 	}
 	w->options = *options;
 	w->advertise = strdup(options->advertise && *options->advertise ? options->advertise : "localhost");
+	w->certificate = (struct certificate){ .chain = options->certificate, .key = options->key };
 	w->root = open(options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (!w->advertise || w->root < 0)
 		error_set_errno(err, errno, "cannot serve the directory %s", options->root);
-	else if (signature_load_key(options->root, w->key, err) == 0 && start_server(w, err) == 0)
+	else if ((!options->certificate || certificate_check(&w->certificate, err) == 0) &&
+		 signature_load_key(options->root, w->key, err) == 0 && start_server(w, err) == 0)
 		return w;
 	web_stop(w);
 	return NULL;
@@ -427,7 +458,7 @@ char *web_url(const struct web *w, const char *path, struct error **err)
 		error_set(err, ERROR_TRANSIENT, "SigningFailed", "cannot sign a URL");
 		return NULL;
 	}
-	buffer_add_string(&b, "http://");
+	buffer_add_string(&b, w->certificate.chain ? "https://" : "http://");
 	add_host(&b, w->advertise, w->port);
 	buffer_addf(&b, "/images/%s/", signature);
 	add_encoded(&b, path);

@@ -2,13 +2,15 @@
 # The chart: what is generated from it is up to date, every combination of values is accepted by a real API server, wrong values are
 # refused, and a release of Harvester's own chart is upgraded to ours and uninstalled.
 # needs: kube
-# timeout: 240
+# timeout: 300
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 need python3 jq
 start_kube controller-manager
 start_helm
+promtool=$("$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
 chart=$SOURCE_DIR/deploy/chart
+version=$(sed -n 's/^version: //p' "$chart/Chart.yaml")
 release=harvester-vm-import-controller
 kubectl apply --server-side -f "$HELM_CRDS" >/dev/null
 kubectl create namespace harvester-system >/dev/null
@@ -34,7 +36,7 @@ container="$pod | .containers[0]"
 claim='select(.kind == "PersistentVolumeClaim") | .spec'
 
 says "objects by default" "ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding Service Deployment" .kind
-says "image" vm-import-controller:0.1.0 "$container.image"
+says "image" "vm-import-controller:$version" "$container.image"
 says "image, set" example.com/a:b-1 "$container.image" --set image.repository=example.com/a,image.tag=b-1
 says "pull policy" Always "$container.imagePullPolicy" --set image.pullPolicy=Always
 says "pull secrets" one "$pod.imagePullSecrets[].name" --set 'imagePullSecrets[0].name=one'
@@ -48,7 +50,24 @@ says "class, both" fast "$claim.storageClassName" --set pvcClaim.enabled=true,pv
 says "no class" '""' "$claim.storageClassName | tojson" --set pvcClaim.enabled=true,pvcClaim.storageClassName=-
 says "one replica" '1 Recreate' 'select(.kind == "Deployment").spec | .replicas, .strategy.type'
 says "two replicas" '2 RollingUpdate' 'select(.kind == "Deployment").spec | .replicas, .strategy.type' --set replicaCount=2
-says "arguments" '["run","--streams=3","--workers=9"]' "$container.args" --set controller.streams=3,controller.workers=9
+says "arguments" '["run","--leader-elect=auto","--streams=3","--workers=9"]' "$container.args" --set controller.streams=3,controller.workers=9
+says "election among several" --leader-elect=true "$container.args[] | select(startswith(\"--leader\"))" --set replicaCount=3
+with_tls=(--set 'tls.enabled=true,tls.secretName=image-server')
+says "HTTPS" '--tls-certificate=/etc/vm-import-controller/tls/tls.crt --tls-key=/etc/vm-import-controller/tls/tls.key' \
+	"$container.args[] | select(startswith(\"--tls\"))" "${with_tls[@]}"
+says "probes by HTTPS" 'HTTPS HTTPS HTTPS' "$container | .startupProbe, .livenessProbe, .readinessProbe | .httpGet.scheme" "${with_tls[@]}"
+says "certificate" '{"defaultMode":288,"secretName":"image-server"}' "$pod.volumes[] | select(.name == \"tls\").secret" "${with_tls[@]}"
+says "metrics by HTTPS" '["https",true]' 'select(.kind == "ServiceMonitor").spec.endpoints[] | [.scheme, .tlsConfig.insecureSkipVerify]' "${with_tls[@]}" \
+	--set serviceMonitor.enabled=true
+says "alerts" 9 'select(.kind == "PrometheusRule").spec.groups[].rules | length' --set prometheusRule.enabled=true
+says "alerts of another name" 'mine true' 'select(.kind == "PrometheusRule") | .metadata.labels.release, (tojson | test("job=.{1,3}other") and (test("job=.{1,3}vm-import") | not))' \
+	--set prometheusRule.enabled=true,prometheusRule.labels.release=mine,service.name=other
+says "dashboard" '"1" VM imports' 'select(.metadata.name | endswith("-dashboard")) | (.metadata.labels.grafana_dashboard | tojson), (.data["vm-import.json"] | fromjson.title)' \
+	--set grafanaDashboard.enabled=true
+says "spread, nobody else disturbed" '0 1' 'select(.kind == "Deployment").spec.strategy.rollingUpdate | .maxSurge, .maxUnavailable' --set replicaCount=2
+says "priority" high "$pod.priorityClassName" --set priorityClassName=high
+says "group of the scratch volume" 65532 "$pod.securityContext.fsGroup"
+says "egress" '[{"ports":[{"port":443}]}]' 'select(.kind == "NetworkPolicy").spec.egress' --set-json 'networkPolicy={"enabled":true,"egress":[{"ports":[{"port":443}]}]}'
 says "address" harvester-vm-import-controller.harvester-system.svc "$container.env[] | select(.name == \"SVC_ADDRESS\").value"
 says "address, set" 192.0.2.1 "$container.env[] | select(.name == \"SVC_ADDRESS\").value" --set service.address=192.0.2.1
 says "log" 'true json' "$container.env[] | select(.name == \"DEBUG\" or .name == \"LOG_FORMAT\").value" --set log.debug=true,log.format=json
@@ -116,6 +135,8 @@ accepts --set-json 'tolerations=[{"key":"a","operator":"Exists"}]' --set-string 
 accepts --set-json 'extraEnv=[{"name":"A","value":"b"}]' --set podAnnotations.a=b,podLabels.c=d,log.debug=true,log.format=json
 accepts --set serviceAccount.create=false,serviceAccount.name=mine,rbac.create=false,probes.enabled=false
 accepts --set nameOverride=a,fullnameOverride=b,service.name=c,service.annotations.d=e,service.address=192.0.2.1
+accepts --set tls.enabled=true,tls.secretName=image-server,serviceMonitor.enabled=true
+accepts --set prometheusRule.enabled=true,prometheusRule.labels.release=monitoring,grafanaDashboard.enabled=true,grafanaDashboard.annotations.folder=VMs
 accepts --set-json 'resources={}' --set-json 'podSecurityContext=null' --set-json 'securityContext=null'
 kubectl apply --dry-run=server -f "$SOURCE_DIR/deploy/manifests.yaml" >/dev/null
 note "the API server accepts $accepted combinations of values, and deploy/manifests.yaml"
@@ -135,7 +156,38 @@ refuses format --set log.format=xml
 refuses pvcclaim --set pvcclaim.enabled=true
 refuses maxUnavailable --set-json 'podDisruptionBudget.maxUnavailable=[]'
 refuses egress --set networkPolicy.egress=all
+refuses secretName --set tls.enabled=true
 note "wrong values are refused by name"
+
+# --- what is shown and what is alarmed about -----------------------------------------------------------------------------
+
+mkdir "$WORK/rules"
+cp "$chart/rules/alerts.yaml" "$SOURCE_DIR/test/integration/alerts/alerts_test.yaml" "$WORK/rules/"
+(cd "$WORK/rules" && "$promtool" check rules --lint=all --lint-fatal alerts.yaml && "$promtool" test rules alerts_test.yaml) >"$WORK/promtool" 2>&1 ||
+	fail "promtool: $(cat "$WORK/promtool")"
+for alert in $(sed -n 's/^  - alert: //p' "$chart/rules/alerts.yaml"); do
+	[ "$(grep -c "alertname: $alert" "$SOURCE_DIR/test/integration/alerts/alerts_test.yaml")" -ge 2 ] || fail "no test has $alert come and not come"
+done
+python3 - "$chart/dashboards/vm-import.json" >"$WORK/rules/dashboard.yaml" <<'END'
+import json, sys
+board = json.load(open(sys.argv[1]))
+panels = board['panels']
+assert len({p['id'] for p in panels}) == len(panels)
+taken = set()
+for p in panels:
+    at = p['gridPos']
+    cells = {(x, y) for x in range(at['x'], at['x'] + at['w']) for y in range(at['y'], at['y'] + at['h'])}
+    assert at['x'] + at['w'] <= 24 and not cells & taken, p['title']
+    taken |= cells
+titles = ' '.join(p['title'] for p in panels).lower()
+for wanted in 'imports by state', 'throughput', 'failures by reason', 'queue depth', 'scratch':
+    assert wanted in titles, wanted
+print(json.dumps({'groups': [{'name': p['title'], 'rules': [
+    {'record': f"panel:{p['id']}:{t['refId']}", 'expr': t['expr'].replace('$__rate_interval', '5m').replace('$job', '.+').replace('$namespace', '.+')}
+    for t in p['targets']]} for p in panels]}))
+END
+"$promtool" check rules "$WORK/rules/dashboard.yaml" >"$WORK/promtool" 2>&1 || fail "queries of the dashboard: $(cat "$WORK/promtool")"
+note "promtool takes the alerts and their tests, and the dashboard's queries"
 
 # The restricted Pod Security profile, enforced: the pod passes, and one of root does not.
 kubectl create namespace restricted >/dev/null
@@ -185,11 +237,21 @@ volume=$(kubectl get pvc -n harvester-system $release -o 'jsonpath={.metadata.ui
 helm_do upgrade $release "$chart" --set pvcClaim.enabled=true >"$WORK/notes"
 assert_contains "notes" "$(cat "$WORK/notes")" "helm uninstall leaves the CustomResourceDefinitions"
 assert_eq "strategy" "$(deployed '{.spec.strategy}')" '{"type":"Recreate"}'
-assert_eq "image" "$(deployed '{.spec.template.spec.containers[*].image}')" vm-import-controller:0.1.0
+assert_eq "image" "$(deployed '{.spec.template.spec.containers[*].image}')" "vm-import-controller:$version"
 assert_eq "the scratch claim is the same" "$(kubectl get pvc -n harvester-system $release -o 'jsonpath={.metadata.uid}')" "$volume"
 note "a release of Harvester's layout is upgraded"
 helm_do upgrade $release "$chart" --reuse-values --set controller.streams=2 >/dev/null
 assert_contains "arguments" "$(deployed '{.spec.template.spec.containers[0].args}')" --streams=2
+
+# Of our own version before this one.
+helm_do install before "$(dirname "$0")/harvester-vm-import-controller-0.1.0.tgz" --set fullnameOverride=before,service.name=before,pvcClaim.enabled=true >/dev/null
+volume=$(kubectl get pvc -n harvester-system before -o 'jsonpath={.metadata.uid}')
+helm_do upgrade before "$chart" --reset-then-reuse-values >/dev/null
+assert_eq "chart" "$(kubectl get deployment -n harvester-system before -o 'jsonpath={.metadata.labels.helm\.sh/chart}')" "$release-$version"
+assert_eq "the scratch claim is the same" "$(kubectl get pvc -n harvester-system before -o 'jsonpath={.metadata.uid}')" "$volume"
+helm_do rollback before 1 >/dev/null
+helm_do uninstall before >/dev/null
+note "a release of version 0.1.0 is upgraded, and taken back"
 
 kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
 kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
