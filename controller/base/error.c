@@ -4,12 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 __attribute__((format(printf, 1, 0))) static char *format(const char *fmt, va_list ap)
 {
 	char *text = NULL;
 
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = strdup("out of memory");
+	/* What is quoted in it may be anything, cut anywhere. */
+	if (text)
+		utf8_repair(text);
 	return text;
 }
 

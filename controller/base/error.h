@@ -21,7 +21,7 @@ struct error {
 	enum error_class class;
 	int code;        /* HTTP status or errno; 0 when there is none */
 	char reason[64]; /* CamelCase, fit for a condition's reason */
-	char *message;   /* one sentence without a final full stop; never NULL */
+	char *message;   /* one sentence without a final full stop, in UTF-8 whatever was quoted in it; never NULL */
 };
 
 /* Sets *err and returns -1, so that `return error_set(...)` is the way out. A reason that is NULL becomes the class's name. */

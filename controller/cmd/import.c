@@ -292,6 +292,9 @@ static enum outcome outcome_of(struct store *store, const json_t *import, bool p
 		return FAILED;
 	}
 	*why = source_problem(store, import, patient);
+	/* The source is ready, but the machine cannot be read, again and again. */
+	if (!*why && !patient && !state && message)
+		*why = strdup(message);
 	return *why ? FAILED : GOING;
 }
 

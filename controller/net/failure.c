@@ -2,6 +2,9 @@
 
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
+
+#include "base/utf8.h"
 
 #define EXCERPT_SIZE 200
 
@@ -79,6 +82,8 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 	case CURLE_UNSUPPORTED_PROTOCOL:
 		if (strstr(text, "HTTP/0.9")) /* so curl calls an answer without a status line */
 			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP", host);
+		if (!*host) /* of what was asked for that was checked before */
+			return error_set(err, ERROR_PERMANENT, "InvalidURL", "a redirect leads to what is no http or https URL: %s", text);
 		return error_set(err, ERROR_PERMANENT, "InvalidURL", "%s is no http or https URL: %s", host, text);
 	default:
 		return error_set(err, ERROR_TRANSIENT, "HTTPFailed", "the request to %s failed: %s", host, text);
@@ -113,28 +118,16 @@ static enum error_class class_of_status(int status)
 	}
 }
 
-/* The length of the UTF-8 character at p (RFC 3629), 0 when there is none. */
-static size_t utf8_len(const char *p)
-{
-	const unsigned char *c = (const unsigned char *)p;
-	size_t len = c[0] < 0x80 ? 1 : c[0] >= 0xc2 && c[0] <= 0xdf ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : c[0] >= 0xf0 && c[0] <= 0xf4 ? 4 : 0;
-
-	for (size_t i = 1; i < len; i++)
-		if ((c[i] & 0xc0) != 0x80)
-			return 0;
-	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
-	    (c[0] == 0xf4 && c[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 /* The start of a body on one line, of valid UTF-8: it ends up in a status. */
 static void excerpt(const char *body, char out[EXCERPT_SIZE])
 {
 	size_t n = 0;
 
+	body += strspn(body, " \t\r\n");
+	if (!strncasecmp(body, "<html", 5) || !strncasecmp(body, "<!doctype", 9))
+		body = ""; /* a page for browsers says the status once more, in markup */
 	while (*body && n < EXCERPT_SIZE - 5) {
-		size_t len = utf8_len(body);
+		size_t len = utf8_length(body);
 
 		if (isspace((unsigned char)*body)) {
 			if (n && out[n - 1] != ' ')

@@ -236,7 +236,7 @@ import_manifest() {
 	metadata: {name: $name, namespace: $ns}
 	spec:
 	  virtualMachineName: "$vm"
-	  sourceCluster: {apiVersion: $GROUP, kind: VmwareSource, name: ${SOURCE_NAME:-vcenter}, namespace: ${SOURCE_NAMESPACE:-$ns}}
+	  sourceCluster: {apiVersion: $GROUP, kind: ${SOURCE_KIND:-VmwareSource}, name: ${SOURCE_NAME:-vcenter}, namespace: ${SOURCE_NAMESPACE:-$ns}}
 	$([ $# = 0 ] || printf '  %s\n' "$@")
 	---
 	END

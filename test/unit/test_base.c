@@ -57,6 +57,27 @@ static void test_buffer_keeps_its_maximum(void **state)
 	free(empty);
 }
 
+static void test_messages_are_utf8(void **state)
+{
+	static const struct {
+		const char *quoted, *message;
+	} cases[] = {
+		{ "Müller 虚拟 \xf0\x9f\x96\xa5", "Müller 虚拟 \xf0\x9f\x96\xa5" },
+		{ "cut \xe8\x99", "cut ??" },
+		{ "latin \xfc", "latin ?" },
+		{ "\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80", "?? ??? ????" },
+		{ "a\nb\tc\x7f\x1b[1m", "a b c  [1m" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		AUTO_ERROR struct error *err = NULL;
+
+		error_set(&err, ERROR_PERMANENT, "Reason", "%s", cases[i].quoted);
+		assert_string_equal(err->message, cases[i].message);
+	}
+}
+
 static void test_rfc3339(void **state)
 {
 	char now[CLOCK_RFC3339_SIZE];
@@ -130,6 +151,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_error_carries_and_wraps),
 		cmocka_unit_test(test_buffer_keeps_its_maximum),
+		cmocka_unit_test(test_messages_are_utf8),
 		cmocka_unit_test(test_rfc3339),
 		cmocka_unit_test(test_cancel_wakes_and_reaches_children),
 		cmocka_unit_test(test_backoff_grows_to_its_cap),

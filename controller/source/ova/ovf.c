@@ -142,7 +142,7 @@ static bool has_scheme(const char *href)
 
 	while (isalnum((unsigned char)*p) || *p == '+' || *p == '-' || *p == '.')
 		p++;
-	return p > href + 1 && *p == ':'; /* one letter is a drive, and no better */
+	return p > href && *p == ':'; /* one letter is a drive, and no better */
 }
 
 static int check_href(const char *href, struct error **err)

@@ -184,16 +184,34 @@ static int push(void *arg, const void *data, size_t len, struct error **err)
 	return -1;
 }
 
+/* Bytes that a part has by the descriptor; 0: it does not tell. */
+static uint64_t part_size(const struct pass *p, const struct seat *s, size_t part)
+{
+	const struct ovf_file *f = ovf_file(p->package->ovf, p->disks[s - p->seats]->file);
+
+	if (!f->chunk || !f->size)
+		return f->chunk ? 0 : f->size;
+	return part + 1 < s->part_count ? f->chunk : f->size - (uint64_t)part * f->chunk;
+}
+
 /* A part for a seat that waits. -1: the archive cannot be read any more; what is wrong with the disk alone ends only its stream. */
 static int feed_member(struct pass *p, struct tape *tape, const struct tape_member *m, struct seat *s, size_t part, struct error **err)
 {
 	AUTO_ERROR struct error *failed = NULL;
+	uint64_t size;
 
 	if (part != s->next_part) {
 		error_set(
 			&failed, ERROR_PERMANENT, "InvalidArchive",
 			"part %zu of a disk, %.200s, comes before part %zu; a server that sends parts of files (range requests) could still serve it",
 			part, m->name, s->next_part);
+		serve(p, s, move_ptr(failed));
+		return 0;
+	}
+	size = part_size(p, s, part);
+	if (size && m->size != size) {
+		error_set(&failed, ERROR_PERMANENT, "InvalidArchive", "the file %.200s has %llu bytes in the OVA, its descriptor says %llu",
+			  m->name, (unsigned long long)m->size, (unsigned long long)size);
 		serve(p, s, move_ptr(failed));
 		return 0;
 	}

@@ -90,8 +90,11 @@ struct remote *remote_new(const json_t *object, const json_t *secret, const stru
 	r->timeout_ms = seconds <= 0 ? 0 : (unsigned)(seconds < TIMEOUT_MAX_S ? seconds : TIMEOUT_MAX_S) * 1000;
 	struct http_trust trust = { .ca_pem = ca && *ca ? ca : NULL, .refuse_local = !options->allow_local_urls };
 	r->http = http_client_new(&trust, err);
-	if (!r->http)
+	if (!r->http) {
+		if (trust.ca_pem)
+			error_wrap(err, "the key ca.crt of the Secret");
 		return NULL;
+	}
 	if (!r->url) {
 		error_set_errno(err, ENOMEM, "cannot open the source");
 		return NULL;
@@ -260,6 +263,8 @@ int remote_fetch(const struct remote *r, const char *url, uint64_t from, uint64_
 	q.sink_arg = &f;
 	if (http_fetch(r->http, &q, &response, err) < 0)
 		return -1;
+	if (!f.passed && response.status == 200) /* on_begin was not called */
+		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the file is empty");
 	if (len && !f.whole && f.passed < len)
 		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the server sent %llu of %llu bytes", (unsigned long long)f.passed,
 				 (unsigned long long)len);

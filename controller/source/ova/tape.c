@@ -193,6 +193,9 @@ static int open_archive(struct tape *t, struct error **err)
 	t->archive = archive_read_new();
 	if (!t->archive || archive_read_support_format_tar(t->archive) != ARCHIVE_OK)
 		return error_set_errno(err, ENOMEM, "cannot read the archive");
+	if (t->block_len >= 2 && !t->block_at && t->data[0] == 0x1f && t->data[1] == 0x8b)
+		return error_set(err, ERROR_PERMANENT, "InvalidArchive",
+				 "the file is no OVA, but compressed (gzip) as a whole; put the unpacked one on the server");
 	if (archive_read_open2(t->archive, t, NULL, on_read, on_skip, NULL) != ARCHIVE_OK)
 		return fail(t, "the file is no OVA", err);
 	return 0;

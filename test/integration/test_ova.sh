@@ -1,0 +1,126 @@
+#!/bin/bash
+# OVF packages on web servers: a corpus of good and hostile ones (ova/corpus.py), over servers that send parts of files and that do not, over https
+# with a password, and behind a redirect. Every disk is compared, every refusal read.
+# needs: nginx
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+need nginx python3 qemu-img openssl
+here=$SOURCE_DIR/test/integration/ova
+corpus=$WORK/corpus
+note "$(python3 "$here/corpus.py" "$corpus")"
+
+# --- web servers -----------------------------------------------------------------------------------------------------------
+
+PARTS=$(free_port) WHOLE=$(free_port) TLS=$(free_port) ELSEWHERE=$(free_port)
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+	-keyout "$WORK/tls.key" -out "$WORK/tls.crt" 2>/dev/null
+printf 'importer:%s\n' "$(openssl passwd -apr1 s3cret-Word)" >"$WORK/passwords"
+cat >"$WORK/nginx.conf" <<-CONF
+	daemon off;
+	user root;
+	pid $WORK/nginx.pid;
+	error_log $WORK/nginx.log;
+	events { worker_connections 1024; }
+	http {
+		log_format seen '\$server_port \$request_method \$uri \$status bytes=\$body_bytes_sent authorization="\$http_authorization"';
+		access_log $WORK/access.log seen;
+		client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; fastcgi_temp_path $WORK/t3; uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;
+		root $corpus/www;
+		server { listen 127.0.0.1:$PARTS; }
+		server { listen 127.0.0.1:$WHOLE; max_ranges 0; }
+		server {
+			listen 127.0.0.1:$TLS ssl;
+			ssl_certificate $WORK/tls.crt; ssl_certificate_key $WORK/tls.key;
+			auth_basic private; auth_basic_user_file $WORK/passwords;
+			location /moved/ { return 302 http://127.0.0.1:$ELSEWHERE/elsewhere\$request_uri; }
+			location /file/ { return 302 file:///etc/passwd; }
+		}
+		server { listen 127.0.0.1:$ELSEWHERE; location /elsewhere/moved/ { alias $corpus/www/; } }
+	}
+CONF
+nginx -c "$WORK/nginx.conf" &
+background+=($!)
+wait_for 20 curl -fsS -o /dev/null "http://127.0.0.1:$PARTS/vmware-sha256.ova"
+
+# --- the corpus ------------------------------------------------------------------------------------------------------------
+
+whole_corpus() { # whole_corpus NAME PORT [stream]
+	local name=$1 out=$WORK/$1 port=$2
+	shift 2
+	mkdir -p "$out"
+	/usr/bin/python3 "$here/check.py" manifests "$corpus" "http://127.0.0.1:$port" "$@" >"$out.yaml"
+	"$VIC" import -v --allow-local-urls -f "$out.yaml" -o "$out" >"$out/printed" 2>"$out/log" || true # some fail, as they should
+	/usr/bin/python3 "$here/check.py" results "$corpus" "$out" "$@" || { grep -E 'level=(warn|error)' "$out/log" | tail -n 20; fail "$name: not as it should be"; }
+	! grep -q 'Sanitizer' "$out/log" || fail "$name: $(grep -m1 Sanitizer "$out/log")"
+}
+whole_corpus parts "$PARTS"
+note "the corpus from a server that sends parts of files"
+whole_corpus whole "$WHOLE" stream
+note "the corpus from a server that does not"
+
+# A server that sends no parts is read once for the disks; the looks at the descriptor break off.
+mkdir -p "$WORK/large"
+head -c 100663296 /dev/urandom >"$WORK/large/disk.img"
+sed 's/6291456/100663296/; s/disk1.vmdk/disk.img/; s/ovf:size="[0-9]*"//' >"$WORK/large/vm.ovf" < <(tar -xOf "$corpus/www/signed.ova" vm.ovf)
+tar -C "$WORK/large" -cf "$corpus/www/large.ova" vm.ovf disk.img
+one_plain() { # one_plain NAME URL: as its manifests
+	printf 'apiVersion: %s\nkind: OvaSource\nmetadata: {name: %s, namespace: default}\nspec: {url: "%s"}\n---\n' $GROUP "$1" "$2"
+	SOURCE_KIND=OvaSource SOURCE_NAME=$1 import_manifest default "$1" vm "targetVirtualMachineName: $1"
+}
+one_plain large "http://127.0.0.1:$WHOLE/large.ova" >"$WORK/large.yaml"
+"$VIC" import -q --allow-local-urls -f "$WORK/large.yaml" -o "$WORK/large" >"$WORK/printed" 2>"$WORK/err" || fail "$(cat "$WORK/err")"
+assert_same "$WORK/large/large/disk-0.raw" "$WORK/large/disk.img"
+sent=$(awk -v port="$WHOLE" '$1 == port && $3 == "/large.ova" && $2 == "GET" { sub("bytes=", "", $5); s += $5 } END { print s }' "$WORK/access.log")
+note "a server that sends no parts of files sent $sent bytes of an OVA of $(stat -c %s "$corpus/www/large.ova")"
+[ "$sent" -lt $((100663296 * 3 / 2)) ] || fail "the OVA was read more than once"
+rm -r "$WORK/large" "$corpus/www/large.ova"
+
+# --- https, passwords, redirects -------------------------------------------------------------------------------------------
+
+one() { # one NAME PATH PASSWORD: as its manifests
+	cat <<-YAML
+	apiVersion: v1
+	kind: Secret
+	metadata: {name: $1, namespace: default}
+	stringData:
+	  username: importer
+	  password: $3
+	  ca.crt: |
+	$(sed 's/^/    /' "$WORK/tls.crt")
+	---
+	apiVersion: $GROUP
+	kind: OvaSource
+	metadata: {name: $1, namespace: default}
+	spec: {url: "https://localhost:$TLS/$2", credentials: {name: $1, namespace: default}}
+	---
+	$(SOURCE_KIND=OvaSource SOURCE_NAME=$1 import_manifest default "$1" web "targetVirtualMachineName: $1")
+	YAML
+}
+import_one() { "$VIC" import ${LOCAL---allow-local-urls} -f "$WORK/$1.yaml" -o "$WORK/$1" >"$WORK/printed" 2>"$WORK/err"; }
+one tls vmware-sha256.ova s3cret-Word >"$WORK/tls.yaml"
+import_one tls
+assert_same "$WORK/tls/tls/disk-0.raw" "$corpus/raw/a.raw"
+! grep -rq 's3cret-Word' "$WORK/tls/objects" || fail "the password is in the objects"
+note "https with a password"
+
+one moved moved/vmware-sha256.ova s3cret-Word >"$WORK/moved.yaml"
+import_one moved
+assert_same "$WORK/moved/moved/disk-1.raw" "$corpus/raw/b.raw"
+grep -q "^$ELSEWHERE .*authorization=\"-\"" "$WORK/access.log" || fail "the redirect was not followed"
+! grep "^$ELSEWHERE " "$WORK/access.log" | grep -qv 'authorization="-"' || fail "another host was given the password"
+note "a redirect to another host, which is told no password"
+
+fails() { # fails NAME PART
+	assert_fails 1 import_one "$1"
+	assert_contains "what $1 says" "$(cat "$WORK/err")" "$2"
+	note "$(tail -n 1 "$WORK/err" | cut -c1-200)"
+}
+one away file/x.ova s3cret-Word >"$WORK/away.yaml"
+fails away "redirect"
+one wrong vmware-sha256.ova another >"$WORK/wrong.yaml"
+fails wrong "are refused"
+one broken vmware-sha256.ova s3cret-Word | sed 's/^    MII/    AAAA/' >"$WORK/broken.yaml"
+fails broken "ca.crt"
+# What a user names in a URL may not be this machine's own, unless its owner says so.
+one local vmware-sha256.ova s3cret-Word >"$WORK/local.yaml"
+LOCAL='' fails local "loopback"
