@@ -27,6 +27,13 @@ struct disk_input *disk_input_new(const char *name, uint64_t size, const struct 
 struct disk_input *disk_input_open(const char *path, struct error **err);
 /* The same of an open descriptor, which becomes the input's, also on failure. */
 struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct error **err);
+/* One whose bytes come from afar: reads are served from two windows, of tables (64 KiB) and of data (4 MiB), which are fetched as a whole, so
+ * that what is read in order costs few requests. fetch gets exactly len bytes at offset, which lie within the size. */
+struct disk_fetch_ops {
+	int (*fetch)(void *arg, uint64_t offset, void *data, size_t len, struct error **err);
+	void (*close)(void *arg); /* may be NULL */
+};
+struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err);
 void disk_input_close(struct disk_input *in); /* accepts NULL */
 
 const char *disk_input_name(const struct disk_input *in);

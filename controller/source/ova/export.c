@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/backoff.h"
+#include "disk/format.h"
 #include "source/ova/feed.h"
 #include "source/ova/pass.h"
+#include "source/ova/place.h"
 
 /* How often a transfer that breaks is taken up again where it was, without a byte in between. */
 #define RESUMES 5
@@ -40,8 +42,23 @@ static void export_free(struct ova_export *x)
 
 DEFINE_CLEANUP(struct ova_export, export_free_p, export_free)
 
+/* A disk in a format that is not made to be read from its beginning to its end is read by place, where the server lets us. */
+static int find_place(struct ova_export *x, size_t i, const struct ovf_file *file, struct cancel *cancel, struct error **err)
+{
+	unsigned char head[DISK_FORMAT_HEAD];
+	struct place place;
+	size_t len;
+	int result = place_find(x->package, file, &place, head, &len, cancel, err);
+
+	if (result <= 0)
+		return result;
+	place_clear(&place);
+	x->list[i].by_place = place_reads(disk_format_of(head, len), &x->list[i].format);
+	return 0;
+}
+
 /* Finds the model's disks in the package as it is now. */
-static int match_disks(struct ova_export *x, const struct vm_model *model, struct error **err)
+static int match_disks(struct ova_export *x, const struct vm_model *model, struct cancel *cancel, struct error **err)
 {
 	for (size_t i = 0; i < model->disk_count; i++) {
 		const struct vm_disk *want = &model->disks[i];
@@ -58,6 +75,8 @@ static int match_disks(struct ova_export *x, const struct vm_model *model, struc
 						   .format = file ? NULL : "vmdk-stream",
 						   .capacity = have->capacity,
 						   .stream_size = file ? file->size : 0 };
+		if (file && find_place(x, i, file, cancel, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -75,7 +94,7 @@ struct source_export *ova_export_begin(const struct source_ops *ops, const struc
 	if (!x->cancel || !x->disks || !x->list)
 		goto no_memory;
 	x->package = package_open(remote, cancel, err);
-	if (!x->package || match_disks(x, model, err) < 0)
+	if (!x->package || match_disks(x, model, cancel, err) < 0)
 		return NULL;
 	if (!x->package->beside && !x->package->version.ranges &&
 	    !(x->pass = pass_new(x->package, x->disks, model->disk_count, x->cancel, err)))
@@ -201,6 +220,42 @@ int ova_export_stream(struct source_export *e, size_t i, source_sink sink, void 
 	if (x->pass)
 		return pass_stream(x->pass, i, sink, arg, err);
 	return stream_parts(x, disk, sink, arg, cancel, err);
+}
+
+/* A file of the package by the name that a disk's descriptor has for it. */
+static const struct ovf_file *named_file(const struct package *package, const char *name)
+{
+	for (size_t i = 0; i < ovf_file_count(package->ovf); i++)
+		if (ovf_href_is(ovf_file(package->ovf, i)->href, name))
+			return ovf_file(package->ovf, i);
+	return NULL;
+}
+
+struct disk_input *ova_export_open(struct source_export *e, size_t i, const char *name, struct cancel *cancel, struct error **err)
+{
+	struct ova_export *x = self(e);
+	const struct ovf_file *file = name ? named_file(x->package, name) : ovf_file(x->package->ovf, x->disks[i]->file);
+	unsigned char head[DISK_FORMAT_HEAD];
+	struct place place;
+	size_t len;
+	int found;
+
+	if (!file) {
+		error_set(err, ERROR_PERMANENT, "NameRefused",
+			  "the disk %.200s is made of the file \"%.200s\", which is not among the descriptor's References", x->disks[i]->id,
+			  name);
+		return NULL;
+	}
+	found = place_find(x->package, file, &place, head, &len, cancel, err);
+	if (found == 0)
+		error_set(err, ERROR_PERMANENT, "NoRanges", "%.200s cannot be read in parts (range requests), as its format needs",
+			  file->href);
+	if (found <= 0)
+		return NULL;
+	if (place_verify(&place, x->package->manifest, cancel, err) == 0)
+		return place_open(&place, cancel, err);
+	place_clear(&place);
+	return NULL;
 }
 
 void ova_export_progress(struct source_export *e, unsigned percent)

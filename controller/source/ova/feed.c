@@ -4,8 +4,10 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "source/ova/place.h"
+
 #define OUT_SIZE (256u << 10)
-#define START_SIZE 64u
+#define START_SIZE DISK_FORMAT_HEAD
 
 /* Digests of a part whose manifest is still to come: by each algorithm that one may use. */
 struct part {
@@ -113,31 +115,23 @@ int feed_begin(struct feed *f, const char *name, uint64_t size, struct error **e
 /* What is surely no disk that the decoders know; a raw disk would take anything. */
 static int look(struct feed *f, struct error **err)
 {
-	static const struct {
-		size_t at;
-		const char *magic, *what;
-	} foreign[] = {
-		{ 0, "QFI\xfb", "a qcow2 image" },
-		{ 0, "conectix", "a VHD image" },
-		{ 0, "vhdxfile", "a VHDX image" },
-		{ 0, "<<< ", "a VirtualBox VDI image" },
-		{ 0, "# Disk Desc", "the text descriptor of a VMDK" },
-		{ 0, "COWD", "a VMDK of the ESX form" },
-		{ 0, "\x1f\x8b", "compressed, which the descriptor does not say" },
-	};
-
 	const struct ovf_file *file = ovf_file(f->package->ovf, f->disk->file);
+	enum disk_format format = disk_format_of(f->start, f->start_len);
+	const char *name = f->name ? f->name : f->disk->id, *ignored;
 
 	f->looked = true;
-	for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
-		size_t len = strlen(foreign[i].magic);
-
-		if (f->start_len >= foreign[i].at + len && !memcmp(f->start + foreign[i].at, foreign[i].magic, len))
-			return error_set(err, ERROR_PERMANENT, "UnknownFormat",
-					 "the disk file %.200s is %s; disks of an OVF package must be streamOptimized VMDKs or raw",
-					 f->name ? f->name : f->disk->id, foreign[i].what);
-	}
-	if (!file->gzip && file->size && file->size != f->disk->capacity && (f->start_len < 4 || memcmp(f->start, "KDMV", 4)))
+	if (place_reads(format, &ignored)) /* and yet it came this way */
+		return error_set(
+			err, ERROR_PERMANENT, "UnknownFormat",
+			"the disk file %.200s is a %s image, which cannot be read from %s; streamOptimized VMDKs and raw disks can", name,
+			disk_format_name(format),
+			file->gzip    ? "a compressed file"
+			: file->chunk ? "a file in parts"
+				      : "a server that does not send parts of files (range requests)");
+	if (format != DISK_RAW && format != DISK_VMDK_STREAM && format != DISK_LUKS)
+		return error_set(err, ERROR_PERMANENT, "UnknownFormat", "the disk file %.200s is no disk but %s%s", name,
+				 disk_format_name(format), format == DISK_MARKUP ? "" : ", compressed as the descriptor does not say");
+	if (!file->gzip && file->size && file->size != f->disk->capacity && format != DISK_VMDK_STREAM)
 		return error_set(
 			err, ERROR_PERMANENT, "CapacityMismatch",
 			"the disk file %.200s is no VMDK, and as a raw disk its %llu bytes are not the %llu that the descriptor says",

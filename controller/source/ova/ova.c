@@ -149,6 +149,7 @@ const struct source_ops ova_source_ops = {
 	.power_on = no_power,
 	.export_begin = export_begin,
 	.export_stream = ova_export_stream,
+	.export_open = ova_export_open,
 	.export_progress = ova_export_progress,
 	.export_end = ova_export_end,
 	.cleanup = cleanup,

@@ -10,7 +10,7 @@ import yaml
 
 command, corpus, where = sys.argv[1:4]
 stream = "stream" in sys.argv[4:]
-cases = [c for c in json.load(open(os.path.join(corpus, "cases.json"))) if not stream or c.get("stream", True)]
+cases = [dict(c, error=c["error_stream"]) if stream and "error_stream" in c else c for c in json.load(open(os.path.join(corpus, "cases.json"))) if not stream or c.get("stream", True)]
 GROUP = "migration.harvesterhci.io/v1beta1"
 
 

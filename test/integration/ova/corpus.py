@@ -12,6 +12,7 @@ DIRECTORY/www gets the files for a web server, DIRECTORY/cases.json what an impo
     says      parts of status.message or the events of an import that succeeds (optional)
     domain    what must be in the VirtualMachine, as {dotted path: value} below spec.template.spec.domain (optional)
     nics      [MAC, model] of each interface (optional; null: not looked at)
+    error_stream  what the import says where the server sends no parts of files, if that is something else
     stream    false: not tried on a server without ranges
 qemu-img makes the VMDKs; tar archives are written here, byte by byte where tarfile is too well-behaved."""
 import base64, gzip, hashlib, io, json, os, random, struct, subprocess, sys, tarfile
@@ -383,6 +384,27 @@ order = envelope([file_ref("f1", "1.vmdk", len(A)), file_ref("f2", "2.vmdk", len
 case("order-on-controller", tar([("vm.ovf", order), ("1.vmdk", A), ("2.vmdk", B), ("3.vmdk", C)]), disks=["c.raw", "b.raw", "a.raw"],
      domain={"devices.disks.0.disk.bus": "scsi", "devices.disks.0.bootOrder": 1})
 
+# Formats that are read by place: an error where the server sends no parts of files.
+def image(disk, format, *options):
+    out = os.path.join(tmp, "%s.%s" % (disk, format))
+    run("qemu-img", "convert", "-f", "raw", "-O", format, *options, os.path.join(raws, disk + ".raw"), out)
+    return slurp(out)
+
+
+for name, data in (("qcow2", image("a", "qcow2")), ("qcow2-compressed", image("a", "qcow2", "-c")), ("sparse-vmdk", vmdk(os.path.join(raws, "a.raw"), "monolithicSparse")),
+                   ("vdi", image("a", "vdi")), ("vhdx", image("a", "vhdx"))):
+    members = [("vm.ovf", simple(file="disk.img", size=len(data))), ("disk.img", data)]
+    case("by-place-" + name, tar([members[0], ("vm.mf", manifest(members)), members[1]]), disks=["a.raw"], error_stream="range requests")
+two_gb = os.path.join(tmp, "two.vmdk")
+run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", os.path.join(raws, "a.raw"), two_gb)
+case("by-place-extents", envelope([file_ref("f1", "two.vmdk"), file_ref("f2", "two-s001.vmdk")], [disk("d", size_of["a"], "f1")],
+                                  system("vm", *HARDWARE, disk_item(10, "ovf:/disk/d", 3, 0))), "extents/vm.ovf", disks=["a.raw"], error_stream="range requests")
+write("extents/two.vmdk", slurp(two_gb))
+write("extents/two-s001.vmdk", slurp(os.path.join(tmp, "two-s001.vmdk")))
+backed = os.path.join(tmp, "backed.qcow2")
+run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", backed, str(size_of["a"]))
+qcow2_backed = slurp(backed)
+
 # --- as they should not be --------------------------------------------------------------------------------------------
 
 good = [("vm.ovf", plain), ("disk1.vmdk", A)]
@@ -451,8 +473,13 @@ hostile("gzip-bomb", tar([("vm.ovf", simple(file="d.gz", extra_file='ovf:compres
 hostile("gzip-cut", tar([("vm.ovf", simple(file="d.gz", extra_file='ovf:compression="gzip"')), ("d.gz", packed[:len(packed) // 2])]), "d.gz")
 hostile("vmdk-cut", tar([("vm.ovf", simple()), ("disk1.vmdk", A[:len(A) // 2])]), "before its end")
 hostile("vmdk-grain", tar([("vm.ovf", simple()), ("disk1.vmdk", bytes(damaged))]), "corrupt")
-hostile("vdi-disk", tar([("vm.ovf", simple(file="d.vdi")), ("d.vdi", b"<<< Oracle VM VirtualBox Disk Image >>>\n" + b"\0" * 4096)]), "VDI")
-hostile("vmdk-text", tar([("vm.ovf", simple()), ("disk1.vmdk", b'# Disk DescriptorFile\nversion=1\nRW 1 FLAT "/etc/passwd" 0\n' + b"\0" * 512)]), "descriptor")
+hostile("gzip-unsaid", tar([("vm.ovf", simple()), ("disk1.vmdk", packed)]), "compressed as the descriptor does not say")
+hostile("html-disk", tar([("vm.ovf", simple()), ("disk1.vmdk", b"<html>" + b" " * 4096)]), "no disk but HTML")
+hostile("vmdk-text", tar([("vm.ovf", simple()), ("disk1.vmdk", b'# Disk DescriptorFile\nversion=1\nRW 1 FLAT "/etc/passwd" 0\n' + b"\0" * 512)]), "not among the descriptor's References", error_stream="range requests")
+hostile("qcow2-backing", tar([("vm.ovf", simple(file="d.qcow2")), ("d.qcow2", qcow2_backed)]), "etc/passwd", error_stream="range requests")
+hostile("qcow2-manifest", tar([("vm.ovf", simple(file="d.qcow2")), ("vm.mf", manifest([("d.qcow2", B)])), ("d.qcow2", image("a", "qcow2"))]),
+        "d.qcow2 is not what the package's manifest says", error_stream="range requests")
+hostile("qcow2-capacity", tar([("vm.ovf", simple(file="d.qcow2", capacity=MIB)), ("d.qcow2", image("a", "qcow2"))]), "1048576", error_stream="range requests")
 hostile("chunk-bomb", tar([("vm.ovf", simple(size=1 << 60, extra_file='ovf:chunkSize="1"')), good[1]]), "impossible")
 hostile("not-found", None, "404", url="nowhere.ova")
 
