@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "api/resources.h"
 #include "leader/gate.h"
+#include "store/kube/access.h"
 
 struct term {
 	struct election *election;
@@ -14,6 +16,7 @@ struct term {
 	struct target *target;
 	struct reconciler *reconciler;
 	unsigned patience_ms;
+	bool all_secrets; /* any Secret may be watched; used by one thread at a time */
 };
 
 static bool may_write(void *arg)
@@ -21,6 +24,18 @@ static bool may_write(void *arg)
 	const struct term *t = arg;
 
 	return !t->election || election_leads(t->election);
+}
+
+/* What may not be watched is read when its source is looked at again. */
+static bool may_watch_secret(void *arg, const char *ns, const char *name)
+{
+	struct term *t = arg;
+
+	if (!t->all_secrets)
+		t->all_secrets = kube_store_allows(t->kube, "list", &api_secrets, NULL, NULL, NULL, NULL) == 1 &&
+				 kube_store_allows(t->kube, "watch", &api_secrets, NULL, NULL, NULL, NULL) == 1;
+	return t->all_secrets || (kube_store_allows(t->kube, "list", &api_secrets, ns, name, NULL, NULL) == 1 &&
+				  kube_store_allows(t->kube, "watch", &api_secrets, ns, name, NULL, NULL) == 1);
 }
 
 static int begin(struct term *t, const struct term_options *o, struct error **err)
@@ -44,6 +59,8 @@ static int begin(struct term *t, const struct term_options *o, struct error **er
 		.max_endpoint_streams = o->endpoint_streams,
 		.metrics = o->metrics,
 		.sources = o->sources,
+		.may_watch_secret = may_watch_secret,
+		.may_watch_secret_arg = t,
 	};
 	t->reconciler = reconciler_start(&reconciler, err);
 	return t->reconciler ? 0 : -1;

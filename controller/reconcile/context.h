@@ -20,6 +20,7 @@ struct reconciler {
 	struct reconciler_options options;
 	struct cancel *cancel;
 	struct queue *queue;
+	struct secrets *secrets;
 	struct sessions *sessions;
 	struct transfer_engine *transfers;
 	struct informer *imports, *images, *machines;

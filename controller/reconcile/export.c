@@ -168,7 +168,7 @@ static void holding_free(void *arg)
 	if (!h)
 		return;
 	if (h->session)
-		session_put(h->session);
+		session_release(h->session);
 	vm_model_free(h->model);
 	free(h->ledger.ns);
 	free(h->ledger.name);

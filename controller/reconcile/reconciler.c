@@ -8,6 +8,7 @@
 
 #define SESSION_IDLE_MS 5000
 #define REAP_KEY "reap"
+#define BUSY_MS 1000 /* until a source that is busy is asked again */
 /* A step takes seconds; one that reads a big disk again, which somebody touched, or waits for a slow host takes minutes. */
 #define STUCK_MS (60 * 60 * 1000)
 #define DRAIN_MS 2000 /* a step in hand may end in good order, before what it waits for is broken off */
@@ -61,7 +62,7 @@ static void on_source(void *arg, enum store_event event, const json_t *old, cons
 
 	if (!resource || !ns || !name)
 		return;
-	if (event != STORE_DELETED && spec_changed)
+	if (event == STORE_DELETED || spec_changed)
 		add(r, resource->plural, ns, name);
 	if (!r->imports || (event == STORE_MODIFIED && !strcmp(was ? was : "", is ? is : "")))
 		return;
@@ -103,7 +104,7 @@ static void on_machine(void *arg, enum store_event event, const json_t *old, con
 		add(arg, api_vmimports.plural, ns, slash + 1);
 }
 
-static void on_transfer(void *arg, const char *key)
+static void on_key(void *arg, const char *key)
 {
 	struct reconciler *r = arg;
 
@@ -156,6 +157,9 @@ static void run_key(struct reconciler *r, const char *key)
 	if (result == 0) {
 		queue_forget(r->queue, key);
 		series_add(n->success, 1);
+	} else if (err && !strcmp(err->reason, SESSION_BUSY)) {
+		queue_add_after(r->queue, key, BUSY_MS);
+		series_add(n->again, 1);
 	} else if (err && err->class == ERROR_CONFLICT) {
 		queue_add_limited(r->queue, key); /* the cache is behind: its next event may come sooner */
 		series_add(n->again, 1);
@@ -256,10 +260,21 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	};
 	r->queue = queue_new(&queue);
 	r->attempts = attempts_new();
+	struct secrets_options secrets = {
+		.store = options->store,
+		.may_watch = options->may_watch_secret,
+		.may_watch_arg = options->may_watch_secret_arg,
+		.changed = on_key,
+		.changed_arg = r,
+	};
 	r->noted = noted_new();
-	r->sessions = r->cancel ? sessions_new(options->store, &options->sources, r->cancel) : NULL;
+	r->secrets = secrets_new(&secrets);
+	struct sessions_options sessions = {
+		.store = options->store, .sources = &options->sources, .cancel = r->cancel, .secrets = r->secrets, .workers = workers
+	};
+	r->sessions = r->cancel ? sessions_new(&sessions) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
-	if (!r->scratch || !r->queue || !r->attempts || !r->noted || !r->sessions || !r->threads)
+	if (!r->scratch || !r->queue || !r->attempts || !r->noted || !r->secrets || !r->sessions || !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
 		.max_streams = options->max_streams,
@@ -267,7 +282,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		.max_endpoint_streams = options->max_endpoint_streams,
 		.verify = options->verify_disks,
 		.notify_ms = r->options.progress_ms,
-		.notify = on_transfer,
+		.notify = on_key,
 		.arg = r,
 		.metrics = options->metrics,
 	};
@@ -313,6 +328,7 @@ void reconciler_stop(struct reconciler *r)
 	for (size_t i = 0; i < SOURCE_KINDS; i++)
 		informer_free(r->sources[i]);
 	informer_free(r->imports);
+	secrets_free(r->secrets); /* who is told of changes uses the queue */
 	sessions_free(r->sessions);
 	queue_free(r->queue);
 	attempts_free(r->attempts);

@@ -31,6 +31,9 @@ struct reconciler_options {
 		max_endpoint_streams; /* of these, from one host and from one service (transfer/transfer.h); 0: the default */
 	unsigned progress_ms;         /* how often a running import's status is written; 0: 3,000 */
 	struct source_options sources;
+	/* As in reconcile/secrets.h; NULL: every Secret that a source names may be watched. */
+	bool (*may_watch_secret)(void *arg, const char *ns, const char *name);
+	void *may_watch_secret_arg;
 	struct metrics *metrics; /* NULL: none */
 	unsigned reverify_s;     /* how often a ready source is verified again; 0: 300 */
 };

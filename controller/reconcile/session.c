@@ -7,6 +7,7 @@
 
 #include "api/resources.h"
 #include "api/types.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 
 struct session {
@@ -14,27 +15,35 @@ struct session {
 	char *key;         /* kind/namespace/name */
 	char *fingerprint; /* of spec and Secret: another one needs another session */
 	struct source *source;
-	unsigned users; /* guarded by the pool's lock */
+	unsigned users; /* guarded by the pool's lock, as all below */
+	unsigned steps; /* of these, those that hold up a worker */
 	bool stale;     /* replaced by a newer one: ends with its last user */
 	uint64_t last_used;
 	struct session *next;
 };
 
-/* An open that failed for good: not tried again with the same spec and Secret for a while. Some endpoints lock an account after a few
- * refused logins. */
+/* An open that failed: not tried again with the same spec and Secret for a while. Some endpoints lock an account after a few refused
+ * logins, and each try at one that does not answer takes a worker's time. */
 struct refusal {
 	char *key, *fingerprint;
 	struct error *error;
-	uint64_t since;
+	uint64_t until;
+	struct backoff backoff; /* of what may pass */
 	struct refusal *next;
 };
 
 #define REFUSAL_MS (5 * 60 * 1000)
+#define TROUBLE_MS 500      /* after the first failure that may pass; doubled ... */
+#define TROUBLE_MAX_MS 8000 /* ... up to this */
+#define OPENING_MS 500      /* a login that takes longer is not waited for */
+#define SLOW_MS 3000        /* a source that has finished nothing for so long is slow */
 
 struct sessions {
 	struct store *store;
 	struct source_options options;
 	struct cancel *cancel;
+	struct secrets *secrets;
+	unsigned workers;
 	pthread_mutex_t lock; /* guards all below; not held while a session is opened or closed */
 	pthread_cond_t opened;
 	struct session *list;
@@ -42,18 +51,24 @@ struct sessions {
 	json_t *opening; /* keys whose login is under way: a second one waits for it, so that a source gets one session */
 };
 
-struct sessions *sessions_new(struct store *store, const struct source_options *options, struct cancel *cancel)
+struct sessions *sessions_new(const struct sessions_options *o)
 {
 	struct sessions *p = calloc(1, sizeof *p);
+	pthread_condattr_t attr;
 
 	if (!p)
 		return NULL;
-	p->store = store;
-	p->options = *options;
-	p->cancel = cancel;
+	p->store = o->store;
+	p->options = *o->sources;
+	p->cancel = o->cancel;
+	p->secrets = o->secrets;
+	p->workers = o->workers;
 	p->opening = json_object();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->opened, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->opened, &attr);
+	pthread_condattr_destroy(&attr);
 	return p;
 }
 
@@ -138,6 +153,8 @@ static int read_secret(struct sessions *p, const json_t *object, json_t **out, s
 				name);
 		return error_wrap(err, "cannot read the Secret %s/%s", ns, name);
 	}
+	if (p->secrets)
+		secrets_seen(p->secrets, ns, name, secret);
 	json_object_foreach (json_object_get(secret, "data"), key, value) {
 		json_t *text = json_is_string(value) ? decode(json_string_value(value)) : NULL;
 
@@ -170,51 +187,99 @@ static char *fingerprint_of(const json_t *object, json_t *secret)
 	return text ? hex_sha256(text) : NULL;
 }
 
-/* The open session of this key and fingerprint with one more user. Others of the key become stale. The caller holds the lock. */
-static struct session *find(struct sessions *p, const char *key, const char *fingerprint)
+static int busy(const char *key, struct error **err)
 {
+	return error_set(err, ERROR_CONFLICT, SESSION_BUSY, "%s is busy with others", key);
+}
+
+/* The open session of this key and fingerprint with one more user; others of the key become stale. *out NULL: there is none. The caller
+ * holds the lock. */
+static int find(struct sessions *p, const char *key, const char *fingerprint, struct session **out, struct error **err)
+{
+	uint64_t now = clock_monotonic_ms();
 	struct session *found = NULL;
 
 	for (struct session *s = p->list; s; s = s->next) {
 		if (strcmp(s->key, key))
 			continue;
-		if (!strcmp(s->fingerprint, fingerprint) && !s->stale) {
-			s->users++;
+		if (!strcmp(s->fingerprint, fingerprint) && !s->stale)
 			found = s;
-		} else {
+		else
 			s->stale = true;
-		}
 	}
-	return found;
+	if (found && p->workers > 1 && found->steps + 1 >= p->workers && now - found->last_used > SLOW_MS)
+		return busy(key, err);
+	*out = found;
+	if (!found)
+		return 0;
+	if (!found->steps)
+		found->last_used = now; /* slow is who has been asked for something */
+	found->users++;
+	found->steps++;
+	return 0;
 }
 
-/* Tells the remembered refusal of this key, if it still counts; drops it otherwise. The caller holds the lock. */
+static struct refusal **find_refusal(struct sessions *p, const char *key)
+{
+	struct refusal **at = &p->refusals;
+
+	while (*at && strcmp((*at)->key, key))
+		at = &(*at)->next;
+	return at;
+}
+
+static void drop_refusal(struct refusal **at)
+{
+	struct refusal *r = *at;
+
+	if (!r)
+		return;
+	*at = r->next;
+	refusal_free(r);
+}
+
+/* Tells the remembered refusal of this key, if it still counts. The caller holds the lock. */
 static int check_refusal(struct sessions *p, const char *key, const char *fingerprint, struct error **err)
 {
-	for (struct refusal **at = &p->refusals; *at; at = &(*at)->next) {
-		struct refusal *r = *at;
+	struct refusal **at = find_refusal(p, key), *r = *at;
 
-		if (strcmp(r->key, key))
-			continue;
-		if (!strcmp(r->fingerprint, fingerprint) && clock_monotonic_ms() - r->since < REFUSAL_MS)
-			return error_set_code(err, r->error->class, r->error->reason, r->error->code, "%s", r->error->message);
-		*at = r->next;
-		refusal_free(r);
-		break;
+	if (!r)
+		return 0;
+	if (strcmp(r->fingerprint, fingerprint)) {
+		drop_refusal(at);
+		return 0;
 	}
-	return 0;
+	if (clock_monotonic_ms() >= r->until)
+		return 0;
+	return error_set_code(err, r->error->class, r->error->reason, r->error->code, "%s", r->error->message);
 }
 
 /* The caller holds the lock. */
 static void remember_refusal(struct sessions *p, const char *key, const char *fingerprint, const struct error *error)
 {
-	struct refusal *r = calloc(1, sizeof *r);
+	struct refusal **at = find_refusal(p, key), *r = calloc(1, sizeof *r);
 
 	if (!r)
 		return;
-	*r = (struct refusal){ .key = strdup(key), .fingerprint = strdup(fingerprint), .since = clock_monotonic_ms(), .next = p->refusals };
+	*r = (struct refusal){ .key = strdup(key), .fingerprint = strdup(fingerprint) };
+	r->backoff = *at ? (*at)->backoff : (struct backoff){ .base_ms = TROUBLE_MS, .cap_ms = TROUBLE_MAX_MS };
+	r->until = clock_monotonic_ms() + (error->class == ERROR_TRANSIENT ? backoff_next(&r->backoff) : REFUSAL_MS);
 	error_set_code(&r->error, error->class, error->reason, error->code, "%s", error->message);
+	drop_refusal(at);
+	r->next = p->refusals;
 	p->refusals = r;
+}
+
+/* Waits a moment for who logs in to this source. The caller holds the lock. */
+static int wait_opening(struct sessions *p, const char *key, struct error **err)
+{
+	uint64_t end = clock_monotonic_ms() + OPENING_MS;
+	struct timespec until = { (time_t)(end / 1000), (long)(end % 1000) * 1000000 };
+
+	while (json_object_get(p->opening, key))
+		if (pthread_cond_timedwait(&p->opened, &p->lock, &until))
+			return busy(key, err);
+	return 0;
 }
 
 /* Logs in. On failure *err is set. */
@@ -228,7 +293,7 @@ static struct session *open_session(struct sessions *p, const struct source_ops 
 		return NULL;
 	}
 	s->pool = p;
-	s->users = 1;
+	s->users = s->steps = 1;
 	s->source = ops->open(object, secret, &p->options, p->cancel, err);
 	s->last_used = clock_monotonic_ms();
 	return s->source ? move_ptr(s) : NULL;
@@ -258,9 +323,10 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 		return error_set_errno(err, ENOMEM, "cannot open a session");
 	{
 		LOCK_GUARD(&p->lock);
-		while (json_object_get(p->opening, key))
-			pthread_cond_wait(&p->opened, &p->lock);
-		struct session *open = find(p, key, fingerprint);
+		struct session *open = NULL;
+
+		if (wait_opening(p, key, err) < 0 || find(p, key, fingerprint, &open, err) < 0)
+			return -1;
 		if (open) {
 			*out = open;
 			return 0;
@@ -274,10 +340,11 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	json_object_del(p->opening, key);
 	pthread_cond_broadcast(&p->opened);
 	if (!s) {
-		if (failed->class == ERROR_PERMANENT)
+		if (failed->class == ERROR_PERMANENT || failed->class == ERROR_TRANSIENT)
 			remember_refusal(p, key, fingerprint, failed);
 		return error_move(err, move_ptr(failed));
 	}
+	drop_refusal(find_refusal(p, key));
 	s->key = move_ptr(key);
 	s->fingerprint = move_ptr(fingerprint);
 	s->next = p->list;
@@ -298,10 +365,18 @@ struct session *session_ref(struct session *s)
 	return s;
 }
 
+void session_release(struct session *s)
+{
+	LOCK_GUARD(&s->pool->lock);
+	s->users--;
+	s->last_used = clock_monotonic_ms();
+}
+
 void session_put(struct session *s)
 {
 	LOCK_GUARD(&s->pool->lock);
 	s->users--;
+	s->steps--;
 	s->last_used = clock_monotonic_ms();
 }
 

@@ -1,4 +1,4 @@
-/* Sources: log in, look, say what is found; again when the object changes, and every few minutes. */
+/* Sources: log in, look, say what is found; again when the object or its Secret changes, and every few minutes. */
 #include <errno.h>
 #include <string.h>
 
@@ -26,6 +26,16 @@ static void keep_certificate(struct source *source, const json_t *object, struct
 	free(kept->fingerprint);
 	kept->endpoint = fingerprint && endpoint ? strdup(endpoint) : NULL;
 	kept->fingerprint = fingerprint;
+}
+
+/* Before it is read, so that no change is missed. */
+static void use_secret(struct reconciler *r, const char *key, const json_t *object)
+{
+	const char *ns = json_path_string(object, "spec.credentials.namespace"), *name = json_path_string(object, "spec.credentials.name");
+
+	if (!ns || !*ns)
+		ns = json_path_string(object, "metadata.namespace");
+	secrets_use(r->secrets, key, ns, name && *name ? name : NULL);
 }
 
 static int verify(struct reconciler *r, const json_t *object, struct source_status *status, struct error **err)
@@ -103,12 +113,15 @@ int reconcile_source(struct reconciler *r, const char *key, const char *plural, 
 	CLEANUP(free_status_p) struct source_status new = { 0 };
 	AUTO_ERROR struct error *failed = NULL;
 
-	if (!object || json_path(object, "metadata.deletionTimestamp"))
+	if (!object || json_path(object, "metadata.deletionTimestamp")) {
+		secrets_use(r->secrets, key, NULL, NULL);
 		return 0;
+	}
 	if (json_decode(&api_vmware_source_status_type, json_object_get(object, "status"), &old, err) < 0 ||
 	    json_decode(&api_vmware_source_status_type, json_object_get(object, "status"), &new, err) < 0)
 		return error_wrap(err, "cannot read the object");
-	if (verify(r, object, &new, &failed) < 0 && failed->class == ERROR_CANCELLED)
+	use_secret(r, key, object);
+	if (verify(r, object, &new, &failed) < 0 && (failed->class == ERROR_CANCELLED || !strcmp(failed->reason, SESSION_BUSY)))
 		return error_move(err, move_ptr(failed));
 	describe(&new, failed, json_integer_value(json_path(object, "metadata.generation")));
 	if (patch(r, informer_resource(informer), object, &old, &new, err) < 0)
