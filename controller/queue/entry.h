@@ -17,5 +17,6 @@ struct entry {
 	size_t class;
 	struct backoff backoff;
 	bool ready, working, again; /* again: added while a worker has it */
+	bool low;                   /* ready, in the line of those that can wait */
 	char key[];
 };

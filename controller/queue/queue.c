@@ -14,11 +14,15 @@
 #define BUCKETS 4096         /* keys in the queue at a time are few; keys that wait for a far time may be thousands */
 #define OUT_OF_MEMORY_MS 100 /* a worker tries again after so long */
 
+/* Ready keys, in the order they came. */
+struct line {
+	struct entry *first, **last;
+};
+
 /* The keys of a class. */
-struct class
-{
+struct key_class {
 	const char *name;
-	struct entry *first, **last; /* ready ones, in the order they came */
+	struct line line, low; /* low: comes when line is empty */
 	size_t ready, working;
 	struct series *depth, *adds, *retries, *waited, *worked, *unfinished, *longest;
 };
@@ -27,7 +31,7 @@ struct queue {
 	pthread_mutex_t lock;
 	pthread_cond_t woken, settled; /* settled: no key is worked on */
 	struct entry *buckets[BUCKETS];
-	struct class classes[QUEUE_CLASSES_MAX];
+	struct key_class classes[QUEUE_CLASSES_MAX];
 	size_t class_count, turn; /* turn: the class that is asked first for the next key */
 	size_t ready, working;
 	struct delays delays;
@@ -36,7 +40,7 @@ struct queue {
 	bool stopped;
 };
 
-static void add_metrics(struct class *c, struct metrics *m)
+static void add_metrics(struct key_class *c, struct metrics *m)
 {
 	c->depth = metric_with(metrics_add(m, METRIC_GAUGE, "workqueue_depth", "name", "Keys that wait for a worker"), c->name, NULL);
 	c->adds = metric_with(metrics_add(m, METRIC_COUNTER, "workqueue_adds_total", "name", "Keys that were put in line"), c->name, NULL);
@@ -94,10 +98,11 @@ struct queue *queue_new(const struct queue_options *o)
 	pthread_cond_init(&q->settled, &attr);
 	pthread_condattr_destroy(&attr);
 	for (; names[q->class_count] && q->class_count < QUEUE_CLASSES_MAX; q->class_count++) {
-		struct class *c = &q->classes[q->class_count];
+		struct key_class *c = &q->classes[q->class_count];
 
 		c->name = names[q->class_count];
-		c->last = &c->first;
+		c->line.last = &c->line.first;
+		c->low.last = &c->low.first;
 		add_metrics(c, o->metrics);
 	}
 	q->base_ms = o->backoff_base_ms;
@@ -185,9 +190,38 @@ static void drop_if_idle(struct queue *q, struct entry *e)
 	free(e);
 }
 
-static void make_ready(struct queue *q, struct entry *e)
+static void put(struct line *line, struct entry *e)
 {
-	struct class *c = &q->classes[e->class];
+	e->next = NULL;
+	*line->last = e;
+	line->last = &e->next;
+}
+
+static struct entry *pull(struct line *line)
+{
+	struct entry *e = line->first;
+
+	line->first = e->next;
+	if (!line->first)
+		line->last = &line->first;
+	return e;
+}
+
+/* Out of the middle: rare, so it may take a while. */
+static void pull_this(struct line *line, const struct entry *e)
+{
+	struct entry **at = &line->first;
+
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	if (!*at)
+		line->last = at;
+}
+
+static void make_ready(struct queue *q, struct entry *e, bool low)
+{
+	struct key_class *c = &q->classes[e->class];
 
 	if (e->working) {
 		if (!e->again)
@@ -195,27 +229,41 @@ static void make_ready(struct queue *q, struct entry *e)
 		e->again = true;
 		return;
 	}
+	if (e->ready && e->low && !low) {
+		pull_this(&c->low, e);
+		put(&c->line, e);
+		e->low = false;
+	}
 	if (e->ready)
 		return;
 	series_add(c->adds, e->again ? 0 : 1); /* counted when it was added */
 	e->again = false;
 	e->ready = true;
+	e->low = low;
 	e->since = clock_monotonic_us();
-	e->next = NULL;
-	*c->last = e;
-	c->last = &e->next;
+	put(low ? &c->low : &c->line, e);
 	c->ready++;
 	q->ready++;
 	pthread_cond_signal(&q->woken);
 }
 
-void queue_add(struct queue *q, const char *key)
+static void add_now(struct queue *q, const char *key, bool low)
 {
 	LOCK_GUARD(&q->lock);
 	struct entry *e = q->stopped ? NULL : find_or_make(q, key);
 
 	if (e)
-		make_ready(q, e);
+		make_ready(q, e, low);
+}
+
+void queue_add(struct queue *q, const char *key)
+{
+	add_now(q, key, false);
+}
+
+void queue_add_low(struct queue *q, const char *key)
+{
+	add_now(q, key, true);
 }
 
 static void add_after(struct queue *q, struct entry *e, unsigned ms)
@@ -225,7 +273,7 @@ static void add_after(struct queue *q, struct entry *e, unsigned ms)
 	if (e->due && e->due <= due)
 		return;
 	if (!ms || delays_put(&q->delays, e, due) < 0) { /* without memory to wait: early is better than never */
-		make_ready(q, e);
+		make_ready(q, e, false);
 		return;
 	}
 	if (q->delays.heap[0] == e)
@@ -272,7 +320,7 @@ static void ripen(struct queue *q)
 	uint64_t now = clock_monotonic_ms();
 
 	while (q->delays.count && q->delays.heap[0]->due <= now)
-		make_ready(q, delays_take(&q->delays));
+		make_ready(q, delays_take(&q->delays), false);
 }
 
 /* The class whose key is next for the worker that asks; -1: none may be taken. The caller holds the lock. */
@@ -290,19 +338,18 @@ static int next_class(const struct queue *q)
 }
 
 /* The caller holds the lock. NULL when memory is out. */
-static char *take(struct queue *q, struct class *c)
+static char *take(struct queue *q, struct key_class *c)
 {
-	struct entry *e = c->first;
+	struct line *line = c->line.first ? &c->line : &c->low;
 	uint64_t now = clock_monotonic_us();
-	char *key = strdup(e->key);
+	char *key = strdup(line->first->key);
+	struct entry *e;
 
 	if (!key)
 		return NULL;
+	e = pull(line);
 	series_observe(c->waited, (double)(now - e->since) / 1e6);
-	c->first = e->next;
-	if (!c->first)
-		c->last = &c->first;
-	e->ready = false;
+	e->ready = e->low = false;
 	e->working = true;
 	e->since = now;
 	c->ready--;
@@ -359,7 +406,7 @@ void queue_done(struct queue *q, const char *key)
 	q->classes[e->class].working--;
 	q->working--;
 	if (e->again)
-		make_ready(q, e);
+		make_ready(q, e, false);
 	drop_if_idle(q, e);
 	if (q->ready)
 		pthread_cond_signal(&q->woken); /* keys that were left for others wait no more */

@@ -27,6 +27,8 @@ struct queue_options {
 struct queue *queue_new(const struct queue_options *options);
 void queue_free(struct queue *q); /* after the workers have ended; accepts NULL */
 void queue_add(struct queue *q, const char *key);
+/* The same behind all of its class that was added otherwise, unless it is in line already; another add moves it forward. */
+void queue_add_low(struct queue *q, const char *key);
 /* Adds the key after the delay; of several delays of a key the earliest counts. An add at once meanwhile does not take it away. */
 void queue_add_after(struct queue *q, const char *key, unsigned ms);
 /* Adds the key after its next back-off; returns the delay in milliseconds. */

@@ -11,6 +11,7 @@
 #include "reconcile/metrics.h"
 #include "reconcile/reconciler.h"
 #include "reconcile/session.h"
+#include "reconcile/tally.h"
 #include "store/informer.h"
 #include "transfer/transfer.h"
 
@@ -28,6 +29,7 @@ struct reconciler {
 	pthread_t *threads;
 	size_t thread_count;
 	struct attempts *attempts;
+	struct tally *tally;
 	struct noted *noted;
 	char *scratch;
 	struct reconcile_metrics numbers;

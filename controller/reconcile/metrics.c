@@ -5,36 +5,11 @@
 #include <sys/statvfs.h>
 
 #include "reconcile/context.h"
-#include "json/codec.h"
-
-static const char *const states[] = { "",
-				      STATE_VALID,
-				      STATE_INVALID,
-				      STATE_SOURCE_READY,
-				      STATE_DISKS_EXPORTED,
-				      STATE_IMAGE_SUBMITTED,
-				      STATE_IMAGE_FAILED,
-				      STATE_IMAGES_READY,
-				      STATE_VM_CREATED,
-				      STATE_RUNNING,
-				      STATE_FAILED };
-
-#define STATE_COUNT (sizeof states / sizeof *states)
 
 static void count_states(const struct reconciler *r)
 {
-	AUTO_JSON json_t *imports = r->imports ? informer_list(r->imports, NULL) : NULL;
-	size_t counts[STATE_COUNT] = { 0 }, i;
-	const json_t *import;
-
-	json_array_foreach (imports, i, import) {
-		const char *state = json_path_string(import, "status.importStatus");
-
-		for (size_t k = 0; k < STATE_COUNT; k++)
-			counts[k] += !strcmp(states[k], state ? state : "");
-	}
-	for (size_t k = 0; k < STATE_COUNT; k++)
-		series_set(metric_with(r->numbers.imports, states[k], NULL), (double)counts[k]);
+	for (size_t i = 0; tally_states[i]; i++)
+		series_set(metric_with(r->numbers.imports, tally_states[i], NULL), (double)tally_count(r->tally, i));
 }
 
 static void collect(void *arg)

@@ -20,7 +20,7 @@ static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmwa
 static const char *const classes[] = { "virtualmachineimports", "vmwaresources", "openstacksources", "ovasources", "kvmsources", NULL };
 
 /* A key is PLURAL/NAMESPACE/NAME. */
-static void add(struct reconciler *r, const char *plural, const char *ns, const char *name)
+static void add(struct reconciler *r, const char *plural, const char *ns, const char *name, void (*how)(struct queue *, const char *key))
 {
 	AUTO_FREE char *key = NULL;
 
@@ -30,24 +30,33 @@ static void add(struct reconciler *r, const char *plural, const char *ns, const 
 		key = NULL;
 		return;
 	}
-	queue_add(r->queue, key);
+	how(r->queue, key);
 }
 
+static bool is_final(const json_t *import)
+{
+	static const char *const states[] = { STATE_RUNNING, STATE_FAILED, STATE_INVALID };
+	const char *state = json_path_string(import, "status.importStatus");
+
+	for (size_t i = 0; state && i < sizeof states / sizeof *states; i++)
+		if (!strcmp(state, states[i]))
+			return true;
+	return false;
+}
+
+/* What is done with at the start, and mostly needs nothing, comes behind what changes. */
 static void on_import(void *arg, enum store_event event, const json_t *old, const json_t *object)
 {
-	(void)event;
-	(void)old;
-	add(arg, api_vmimports.plural, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"));
+	struct reconciler *r = arg;
+	const char *ns = json_path_string(object, "metadata.namespace"), *name = json_path_string(object, "metadata.name");
+
+	tally_event(r->tally, event, old, object);
+	add(r, api_vmimports.plural, ns, name, event == STORE_ADDED && is_final(object) ? queue_add_low : queue_add);
 }
 
-static bool names_source(const json_t *import, const char *kind, const char *ns, const char *name)
+static void wake_import(void *arg, const char *ns, const char *name)
 {
-	const char *k = json_path_string(import, "spec.sourceCluster.kind"), *n = json_path_string(import, "spec.sourceCluster.name");
-	const char *s = json_path_string(import, "spec.sourceCluster.namespace");
-
-	if (!s || !*s)
-		s = json_path_string(import, "metadata.namespace");
-	return k && n && s && !strcasecmp(k, kind) && !strcmp(n, name) && !strcmp(s, ns);
+	add(arg, api_vmimports.plural, ns, name, queue_add);
 }
 
 /* A source that changed is verified; imports that wait for it are woken when its status moved. */
@@ -63,16 +72,9 @@ static void on_source(void *arg, enum store_event event, const json_t *old, cons
 	if (!resource || !ns || !name)
 		return;
 	if (event == STORE_DELETED || spec_changed)
-		add(r, resource->plural, ns, name);
-	if (!r->imports || (event == STORE_MODIFIED && !strcmp(was ? was : "", is ? is : "")))
-		return;
-	AUTO_JSON json_t *imports = informer_list(r->imports, NULL);
-	const json_t *import;
-	size_t i;
-	json_array_foreach (imports, i, import)
-		if (!json_path_string(import, "status.importStatus") && names_source(import, kind, ns, name))
-			add(r, api_vmimports.plural, json_path_string(import, "metadata.namespace"),
-			    json_path_string(import, "metadata.name"));
+		add(r, resource->plural, ns, name, queue_add);
+	if (event != STORE_MODIFIED || strcmp(was ? was : "", is ? is : ""))
+		tally_waiting(r->tally, kind, ns, name, wake_import, r);
 }
 
 /* An image wakes the import that owns it. */
@@ -87,7 +89,8 @@ static void on_image(void *arg, enum store_event event, const json_t *old, const
 		const char *kind = json_path_string(owner, "kind");
 
 		if (kind && !strcmp(kind, api_vmimports.kind))
-			add(arg, api_vmimports.plural, json_path_string(object, "metadata.namespace"), json_path_string(owner, "name"));
+			add(arg, api_vmimports.plural, json_path_string(object, "metadata.namespace"), json_path_string(owner, "name"),
+			    queue_add);
 	}
 }
 
@@ -101,7 +104,7 @@ static void on_machine(void *arg, enum store_event event, const json_t *old, con
 	(void)event;
 	(void)old;
 	if (slash && (ns = strndup(import, (size_t)(slash - import))))
-		add(arg, api_vmimports.plural, ns, slash + 1);
+		add(arg, api_vmimports.plural, ns, slash + 1, queue_add);
 }
 
 static void on_key(void *arg, const char *key)
@@ -260,6 +263,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	};
 	r->queue = queue_new(&queue);
 	r->attempts = attempts_new();
+	r->tally = tally_new();
 	struct secrets_options secrets = {
 		.store = options->store,
 		.may_watch = options->may_watch_secret,
@@ -274,7 +278,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	};
 	r->sessions = r->cancel ? sessions_new(&sessions) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
-	if (!r->scratch || !r->queue || !r->attempts || !r->noted || !r->secrets || !r->sessions || !r->threads)
+	if (!r->scratch || !r->queue || !r->attempts || !r->tally || !r->noted || !r->secrets || !r->sessions || !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
 		.max_streams = options->max_streams,
@@ -322,7 +326,6 @@ void reconciler_stop(struct reconciler *r)
 		pthread_join(r->threads[i], NULL);
 	reconcile_metrics_end(r);
 	transfer_engine_free(r->transfers);
-	/* The handlers use imports: the other caches end first. */
 	informer_free(r->machines);
 	informer_free(r->images);
 	for (size_t i = 0; i < SOURCE_KINDS; i++)
@@ -332,6 +335,7 @@ void reconciler_stop(struct reconciler *r)
 	sessions_free(r->sessions);
 	queue_free(r->queue);
 	attempts_free(r->attempts);
+	tally_free(r->tally);
 	noted_free(r->noted);
 	cancel_free(r->cancel);
 	free(r->threads);

@@ -232,6 +232,34 @@ static void test_a_hot_key_goes_behind_the_others(void **state)
 	queue_free(q);
 }
 
+static void test_what_can_wait_comes_behind(void **state)
+{
+	struct queue *q = open_queue(10, 100);
+
+	(void)state;
+	queue_add_low(q, "old-1");
+	queue_add_low(q, "old-2");
+	queue_add_low(q, "old-3");
+	queue_add(q, "new-1");
+	assert_int_equal(queue_length(q), 4);
+	assert_next(q, "new-1");
+	queue_add(q, "old-3"); /* it has changed */
+	queue_add_low(q, "old-3");
+	queue_add(q, "new-2");
+	assert_next(q, "old-3");
+	assert_next(q, "new-2");
+	queue_add_low(q, "old-4"); /* at the end, which has moved */
+	assert_next(q, "old-1");
+	queue_add(q, "old-2");
+	assert_next(q, "old-2");
+	queue_add(q, "old-4"); /* the only one of its line */
+	queue_add_low(q, "old-5");
+	assert_next(q, "old-4");
+	assert_next(q, "old-5");
+	assert_int_equal(queue_length(q), 0);
+	queue_free(q);
+}
+
 static void test_classes_take_turns(void **state)
 {
 	struct queue *q = queue_new(&(struct queue_options){ .backoff_base_ms = 10, .backoff_cap_ms = 100, .classes = classes });
@@ -477,6 +505,7 @@ int main(void)
 		cmocka_unit_test(test_a_delay_is_not_slept_through),
 		cmocka_unit_test(test_the_heap_of_delays),
 		cmocka_unit_test(test_a_hot_key_goes_behind_the_others),
+		cmocka_unit_test(test_what_can_wait_comes_behind),
 		cmocka_unit_test(test_classes_take_turns),
 		cmocka_unit_test(test_the_last_worker_is_for_the_first_class),
 		cmocka_unit_test(test_drain_waits_for_what_is_worked_on),
