@@ -33,7 +33,8 @@ struct qcow2 {
 	uint64_t size; /* of the file */
 	uint32_t version, cluster_bits, entry_bytes;
 	uint64_t cluster, l2_entries;
-	uint64_t l1; /* bytes */
+	uint64_t l1;         /* bytes */
+	uint64_t l1_entries; /* that the disk needs */
 	enum piece_codec codec;
 	bool extended;
 	struct layer_sum tables, clusters;
@@ -118,15 +119,18 @@ static int look_extended(struct qcow2 *q, uint64_t entry, uint64_t entry_at, uin
 static int qcow2_look(struct layer *layer, uint64_t at, struct run *run, struct error **err)
 {
 	struct qcow2 *q = (struct qcow2 *)layer;
-	uint64_t c = at / q->cluster, t = c / q->l2_entries, e = c % q->l2_entries, l1_at = q->l1 + t * 8, table, entry, entry_at;
+	uint64_t c = at / q->cluster, t = c / q->l2_entries, e = c % q->l2_entries, l1_at = q->l1 + t * 8, table, entry, entry_at, more;
 
 	*run = (struct run){ .kind = RUN_HOLE, .input = q->in, .name = q->name };
 	run->len = (q->l2_entries - e) * q->cluster - at % q->cluster;
 	if (read_entry(q, l1_at, "L1 table", &table, err) < 0)
 		return -1;
 	table &= OFFSET_MASK;
-	if (!table)
+	if (!table) {
+		more = table_cache_zeros(q->cache, l1_at, 8, q->l1_entries - t);
+		run->len += (more ? more - 1 : 0) * q->l2_entries * q->cluster;
 		return 0;
+	}
 	if (check_place(q, l1_at, "table", table, q->cluster, err) < 0)
 		return -1;
 	if (!layer_sum_add(&q->tables, t, 1, q->cluster, q->size))
@@ -136,6 +140,10 @@ static int qcow2_look(struct layer *layer, uint64_t at, struct run *run, struct 
 	if (read_entry(q, entry_at, "L2 table", &entry, err) < 0)
 		return -1;
 	run->len = q->cluster - at % q->cluster;
+	if (!entry && (more = table_cache_zeros(q->cache, entry_at, q->entry_bytes, q->l2_entries - e))) {
+		run->len += (more - 1) * q->cluster;
+		return 0;
+	}
 	if (entry & ENTRY_COMPRESSED)
 		return look_packed(q, entry, entry_at, c, run, err);
 	if (q->extended)
@@ -206,6 +214,7 @@ static int check_tables(struct qcow2 *q, const unsigned char *h, struct error **
 	if (needed && (q->l1 % q->cluster || q->l1 > q->size || needed > (q->size - q->l1) / 8))
 		return image_broken(q->name, 40, err, "its L1 table of %llu entries is to be at byte %llu, but the file has %llu bytes",
 				    (unsigned long long)needed, (unsigned long long)q->l1, (unsigned long long)q->size);
+	q->l1_entries = needed;
 	q->layer.capacity = capacity;
 	q->layer.grain = (uint32_t)q->cluster;
 	return 0;

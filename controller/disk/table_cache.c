@@ -102,3 +102,18 @@ int table_cache_read(struct table_cache *c, struct disk_input *in, uint64_t at, 
 	}
 	return 0;
 }
+
+uint64_t table_cache_zeros(const struct table_cache *c, uint64_t at, size_t entry_bytes, uint64_t most)
+{
+	static const unsigned char zero[16];
+	const struct page *page = c->last;
+	size_t from = (size_t)(at % PAGE);
+	uint64_t n = 0;
+
+	/* The last one read of may be the page behind, when an entry lies across both. */
+	if (at - from != page->at)
+		return 0;
+	for (; n < most && page->len - from >= entry_bytes && !memcmp(page->data + from, zero, entry_bytes); from += entry_bytes)
+		n++;
+	return n;
+}

@@ -32,6 +32,7 @@ struct sesparse {
 	const char *name;
 	uint64_t size;                      /* of the file */
 	uint64_t directory, tables, grains; /* bytes */
+	uint64_t needed;                    /* entries of the directory */
 	uint64_t table_count, grain_count;
 	struct layer_sum table_sum, grain_sum;
 };
@@ -49,13 +50,16 @@ static int read_entry(struct sesparse *s, uint64_t at, const char *what, uint64_
 static int look(struct layer *layer, uint64_t at, struct run *run, struct error **err)
 {
 	struct sesparse *s = (struct sesparse *)layer;
-	uint64_t g = at / GRAIN, t = g / ENTRIES, e = g % ENTRIES, within = at % GRAIN, table, entry, place;
+	uint64_t g = at / GRAIN, t = g / ENTRIES, e = g % ENTRIES, within = at % GRAIN, table, entry, place, more;
 
 	*run = (struct run){ .kind = RUN_HOLE, .len = (ENTRIES - e) * GRAIN - within, .input = s->in, .name = s->name };
 	if (read_entry(s, s->directory + t * 8, "grain directory", &table, err) < 0)
 		return -1;
-	if (!table)
+	if (!table) {
+		more = table_cache_zeros(s->cache, s->directory + t * 8, 8, s->needed - t);
+		run->len += (more ? more - 1 : 0) * ENTRIES * GRAIN;
 		return 0;
+	}
 	if (table >> 32 != UINT64_C(0x10000000) || (table & UINT32_MAX) >= s->table_count)
 		return image_broken(s->name, s->directory + t * 8, err,
 				    "the directory's entry %llu is 0x%llx, which names none of %llu tables", (unsigned long long)t,
@@ -68,9 +72,11 @@ static int look(struct layer *layer, uint64_t at, struct run *run, struct error 
 	run->len = GRAIN - within;
 	switch (entry >> 60) {
 	case 0:
-		if (!entry)
-			return 0;
-		break;
+		if (entry)
+			break;
+		more = table_cache_zeros(s->cache, place, 8, ENTRIES - e);
+		run->len += (more ? more - 1 : 0) * GRAIN;
+		return 0;
 	case 1:
 	case 2:
 		run->kind = RUN_ZERO;
@@ -121,7 +127,7 @@ static int part(struct sesparse *s, const unsigned char *header, unsigned p, con
 static int read_headers(struct sesparse *s, struct error **err)
 {
 	unsigned char h[HEADER], v[HEADER];
-	uint64_t capacity, directory_len, tables_len, grains_len, volatile_at, volatile_len, needed;
+	uint64_t capacity, directory_len, tables_len, grains_len, volatile_at, volatile_len;
 
 	if (disk_input_read(s->in, 0, h, sizeof h, err) < 0)
 		return -1;
@@ -139,15 +145,15 @@ static int read_headers(struct sesparse *s, struct error **err)
 	    part(s, h, 144, "grain tables", &s->tables, &tables_len, err) < 0 ||
 	    part(s, h, 192, "grains", &s->grains, &grains_len, err) < 0)
 		return -1;
-	needed = capacity / (ENTRIES * GRAIN) + (capacity % (ENTRIES * GRAIN) != 0);
-	if (directory_len / 8 < needed)
+	s->needed = capacity / (ENTRIES * GRAIN) + (capacity % (ENTRIES * GRAIN) != 0);
+	if (directory_len / 8 < s->needed)
 		return image_broken(s->name, 136, err, "its grain directory has %llu entries, %llu are needed",
-				    (unsigned long long)(directory_len / 8), (unsigned long long)needed);
+				    (unsigned long long)(directory_len / 8), (unsigned long long)s->needed);
 	if (disk_input_read(s->in, volatile_at, v, sizeof v, err) < 0)
 		return -1;
 	if (get_le64(v) != VOLATILE_MAGIC)
 		return image_broken(s->name, volatile_at, err, "this is no volatile header of an seSparse extent");
-	if (v[24])
+	if (get_le64(v + 24))
 		return error_set(
 			err, ERROR_PERMANENT, "JournalNotReplayed",
 			"%s was not closed by the host that wrote it: its journal holds changes that are missing in its tables; start and stop "

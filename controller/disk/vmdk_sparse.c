@@ -37,6 +37,7 @@ struct sparse {
 	uint64_t size;  /* of the file */
 	uint64_t grain; /* bytes */
 	uint32_t entries;
+	uint64_t table_count;
 	uint64_t directories[2]; /* bytes; the second one is redundant, 0: there is none */
 	bool zero_grains, packed;
 	bool told_redundant;
@@ -56,15 +57,17 @@ static int read_entry(struct sparse *s, uint64_t at, const char *what, uint32_t 
 /* The sector of grain g by one of the directories: 0 none, and *span, how many grains that is true of. */
 static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *sector, uint64_t *span, struct error **err)
 {
-	uint64_t t = g / s->entries, e = g % s->entries, at = directory + t * 4, table;
+	uint64_t t = g / s->entries, e = g % s->entries, at = directory + t * 4, table, more;
 	uint32_t value;
 
 	if (read_entry(s, at, "grain directory", &value, err) < 0)
 		return -1;
-	*span = s->entries - e;
 	*sector = 0;
-	if (!value)
+	if (!value) {
+		more = table_cache_zeros(s->cache, at, 4, s->table_count - t);
+		*span = s->entries - e + (more ? more - 1 : 0) * s->entries;
 		return 0;
+	}
 	table = value * (uint64_t)VMDK_SECTOR;
 	if (table + s->entries * UINT64_C(4) > s->size)
 		return image_broken(s->name, at, err, "grain table %llu is to be at sector %u, but the file has %llu bytes",
@@ -79,6 +82,8 @@ static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *s
 		return image_broken(s->name, table + e * 4, err,
 				    "grain %llu (byte %llu of the disk) is to be at sector %u, but the file has %llu bytes",
 				    (unsigned long long)g, (unsigned long long)(g * s->grain), value, (unsigned long long)s->size);
+	if (!value && (more = table_cache_zeros(s->cache, table + e * 4, 4, s->entries - e)))
+		*span = more;
 	*sector = value;
 	return 0;
 }
@@ -195,6 +200,7 @@ static int set_geometry(struct sparse *s, uint64_t capacity, uint64_t grain, uin
 	s->layer.grain = s->grain <= UINT32_MAX ? (uint32_t)s->grain : 0;
 	covered = grain * s->entries; /* at most 2^21 * 2^16 */
 	tables = capacity / covered + (capacity % covered != 0);
+	s->table_count = tables;
 	for (int i = 0; i < 2; i++) {
 		uint64_t sector = i ? redundant : directory;
 

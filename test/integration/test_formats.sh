@@ -1,0 +1,99 @@
+#!/bin/bash
+# Images of every form that is read here, made at random, against qemu-img's own reading (formats.py); then what "inspect" and "convert" say of images that
+# are damaged, or name what they must not.
+# More of them, by hand: FORMATS_IMAGES=5000 FORMATS_SEED=x test/integration/test_formats.sh (0.2 s each).
+# timeout: 600
+. "$(dirname "$0")/lib.sh"
+
+need qemu-img qemu-io python3
+images=${FORMATS_IMAGES:-64} seed=${FORMATS_SEED:-1}
+
+note "$images images of the seed $seed"
+mkdir "$WORK/images"
+VIC=$VIC PYTHONDONTWRITEBYTECODE=1 python3 "$SOURCE_DIR/test/integration/formats.py" "$WORK/images" "$images" "$seed" || fail "images are read differently"
+
+note "inspect"
+cd "$WORK"
+qemu-img create -q -f vmdk -o subformat=twoGbMaxExtentFlat disk.vmdk 3M
+qemu-io -f vmdk -c 'write -P 7 1M 64k' disk.vmdk >/dev/null
+"$VIC" inspect -q --json disk.vmdk >inspect.json
+assert_eq "inspect" "$(jq -c '[.format, .subformat, .capacity, .layers, .readable, (.problems | length), (.extents | length), .extents[1].file, .extents[1].type,
+	.extents[1].capacity, .extents[1].size, .data]' inspect.json)" \
+	"[\"vmdk\",\"twoGbMaxExtentFlat\",3145728,1,true,0,2,\"$WORK/disk-f001.vmdk\",\"FLAT\",3145728,3145728,65536]"
+assert_eq "the digest" "$(jq -r .digest inspect.json)" "$("$VIC" convert -q --digest disk.vmdk disk.raw)"
+[ "$(jq .allocated inspect.json)" -ge 65536 ] || fail "allocated: $(jq .allocated inspect.json)"
+"$VIC" verify -q disk.raw "$(jq -r .digest inspect.json)"
+assert_eq "inspect --fast makes no digest" "$("$VIC" inspect --fast --json disk.vmdk | jq -c '[has("digest"), has("allocated")]')" "[false,true]"
+assert_contains "inspect as text" "$("$VIC" inspect -q disk.vmdk)" "format vmdk twoGbMaxExtentFlat"
+
+refused() { # refused REASON-PART FILE: neither convert nor inspect reads it, and both say why
+	assert_fails 1 "$VIC" convert -q "$2" refused.raw 2>message
+	assert_contains "convert $2" "$(cat message)" "$1"
+	assert_fails 1 "$VIC" inspect -q --json "$2" >inspect.json 2>/dev/null
+	assert_eq "inspect $2" "$(jq .readable inspect.json)" false
+	assert_contains "inspect $2" "$(jq -r '.problems[]' inspect.json)" "$1"
+}
+
+named() { # named NAME: a descriptor with it
+	printf '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "%s" 0\n' "$1" >named.vmdk
+}
+
+note "Images that name files outside of their directory"
+mkdir other
+head -c 4096 /dev/urandom >secret-flat.vmdk
+cp secret-flat.vmdk other/
+ln -s /etc/passwd link
+mkfifo pipe
+ln -s secret-flat.vmdk inside
+for name in /etc/passwd ../../x "../$(basename "$WORK")/secret-flat.vmdk" other/secret-flat.vmdk /dev/zero http://127.0.0.1/x nbd://127.0.0.1/x \
+	'\\.\PhysicalDrive0' . .. link inside; do
+	named "$name"
+	refused "$name" named.vmdk
+done
+named pipe
+refused "neither a file nor a block device" named.vmdk
+named ''
+refused '""' named.vmdk
+named "$WORK/secret-flat.vmdk" # its own directory by its own name
+"$VIC" convert -q named.vmdk named.raw >/dev/null
+assert_same named.raw secret-flat.vmdk
+qemu-img create -q -f qcow2 -u -b /etc/passwd -F raw backed.qcow2 4096
+refused /etc/passwd backed.qcow2
+qemu-img create -q -f qcow2 -u -b 'json:{"driver":"file","filename":"/etc/passwd"}' -F raw backed.qcow2 4096
+refused /etc/passwd backed.qcow2
+qemu-img create -q -f qcow2 -o data_file=secret-flat.vmdk,data_file_raw=on external.qcow2 4096
+refused "keeps its data in another file" external.qcow2
+qemu-img create -q -f qcow2 encrypted.qcow2 4096
+printf '\x02' | dd of=encrypted.qcow2 bs=1 seek=35 conv=notrunc status=none # the method: LUKS
+refused "is encrypted" encrypted.qcow2
+
+note "A parent that was changed, is missing, is the image itself"
+qemu-img create -q -f vmdk parent.vmdk 1M
+qemu-img create -q -f vmdk -b parent.vmdk -F vmdk child.vmdk
+"$VIC" convert -q child.vmdk child.raw >/dev/null
+sed -i 's/^CID=.*/CID=0badf00d/' parent.vmdk
+refused "it is another disk, or was changed since" child.vmdk
+rm parent.vmdk
+refused "No such file" child.vmdk
+printf '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=1\nparentFileNameHint="loop.vmdk"\nRW 8 FLAT "secret-flat.vmdk" 0\n' >loop.vmdk
+refused "more than 63 parents" loop.vmdk
+qemu-img create -q -f qcow2 -u -b loop.qcow2 -F qcow2 first.qcow2 4096
+mv first.qcow2 loop.qcow2
+refused "more than 63 parents" loop.qcow2
+
+note "What is odd but can be read is told"
+qemu-img create -q -f qcow2 odd.qcow2 1M
+printf '\x03' | dd of=odd.qcow2 bs=1 seek=79 conv=notrunc status=none # dirty, corrupt
+"$VIC" convert -q odd.qcow2 odd.raw 2>message >/dev/null
+assert_contains "dirty" "$(cat message)" "was in use"
+assert_eq "problems" "$("$VIC" inspect -q --json odd.qcow2 | jq -c '[.readable, (.problems | length)]')" "[true,2]"
+qemu-img create -q -f vmdk odd.vmdk 1M
+printf '\x01' | dd of=odd.vmdk bs=1 seek=72 conv=notrunc status=none
+assert_contains "unclean" "$("$VIC" inspect -q odd.vmdk)" "was not closed"
+
+note "Memory does not grow with what is declared"
+qemu-img create -q -f qcow2 -o cluster_size=2M large.qcow2 60T
+qemu-img create -q -f vmdk large.vmdk 4T
+for image in large.qcow2 large.vmdk; do
+	"$VIC" inspect -q --fast "$image" | grep -q "^capacity" || fail "$image cannot be read"
+done
