@@ -83,20 +83,16 @@ static int convert_stream(const char *in, struct disk_pipeline *pipeline, _Atomi
 }
 
 /* Reads an image in a file, part by part. */
-static int convert_image(const char *in, const char *format, struct disk_pipeline *pipeline, struct meter_watch *watch, bool quiet,
+static int convert_image(const struct image_file *file, struct disk_pipeline *pipeline, struct meter_watch *watch, bool quiet,
 			 struct error **err)
 {
-	CLEANUP(image_file_close) struct image_file file = { 0 };
-	const struct disk_image_info *info;
+	const struct disk_image_info *info = disk_image_info(file->image);
 
-	if (image_file_open(&file, in, format, err) < 0)
-		return -1;
-	info = disk_image_info(file.image);
 	for (size_t i = 0; i < info->problem_count; i++)
 		fprintf(stderr, "vm-import-controller: %s\n", info->problems[i]);
 	meter_watch_begin(watch, info->capacity, quiet);
 	/* The identity that a journal goes by is of this file only. */
-	return disk_pipeline_pull(pipeline, file.image, info->file_count == 1 ? disk_pipeline_resume(pipeline) : 0, err);
+	return disk_pipeline_pull(pipeline, file->image, info->file_count == 1 ? disk_pipeline_resume(pipeline) : 0, err);
 }
 
 /* Whether it is to be read from its start to its end; else it is a file of which any part can be read. */
@@ -118,6 +114,7 @@ static int is_stream(const char *in, const char *format, bool *stream, struct er
 
 static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, struct error **err)
 {
+	CLEANUP(image_file_close) struct image_file file = { 0 };
 	CLEANUP(workers_free_p) struct disk_workers *workers = NULL;
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
 	CLEANUP(meter_watch_end) struct meter_watch watch = { 0 };
@@ -126,8 +123,11 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 
 	if (is_stream(in, format, &stream, err) < 0)
 		return -1;
-	if (!stream)
+	if (!stream) {
+		if (image_file_open(&file, in, format, err) < 0) /* before anything is written */
+			return -1;
 		options->format = NULL; /* the image's, not a stream's */
+	}
 	workers = disk_workers_new(0, err);
 	if (!workers)
 		return -1;
@@ -136,8 +136,7 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	pipeline = disk_pipeline_new(options, err);
 	if (!pipeline)
 		return -1;
-	if (stream ? convert_stream(in, pipeline, &watch.position, quiet, err) < 0
-		   : convert_image(in, format, pipeline, &watch, quiet, err) < 0)
+	if (stream ? convert_stream(in, pipeline, &watch.position, quiet, err) < 0 : convert_image(&file, pipeline, &watch, quiet, err) < 0)
 		return -1;
 	meter_watch_end(&watch);
 	return disk_pipeline_finish(pipeline, result, err);

@@ -1,11 +1,17 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "reconcile/context.h"
+
+#define HOLD_MS 2000u
+#define HOLD_DOUBLINGS 5 /* a minute at most */
 
 struct attempt {
 	struct attempt *next;
 	unsigned count;
+	unsigned holds;
+	uint64_t held_until_ms; /* monotonic */
 	char key[];
 };
 
@@ -37,20 +43,57 @@ void attempts_free(struct attempts *a)
 	free(a);
 }
 
+/* The caller holds the lock. */
+static struct attempt *find(struct attempts *a, const char *key)
+{
+	struct attempt *at = a->list;
+
+	while (at && strcmp(at->key, key) != 0)
+		at = at->next;
+	return at;
+}
+
+/* Found or made; NULL when memory is out. The caller holds the lock. */
+static struct attempt *get(struct attempts *a, const char *key)
+{
+	struct attempt *at = find(a, key);
+
+	if (at || !(at = calloc(1, sizeof *at + strlen(key) + 1)))
+		return at;
+	strcpy(at->key, key);
+	at->next = a->list;
+	a->list = at;
+	return at;
+}
+
 unsigned attempts_add(struct attempts *a, const char *key)
 {
 	LOCK_GUARD(&a->lock);
-	for (struct attempt *at = a->list; at; at = at->next)
-		if (!strcmp(at->key, key))
-			return ++at->count;
-	struct attempt *at = calloc(1, sizeof *at + strlen(key) + 1);
-	if (!at)
-		return 1;
-	strcpy(at->key, key);
-	at->count = 1;
-	at->next = a->list;
-	a->list = at;
-	return 1;
+	struct attempt *at = get(a, key);
+
+	return at ? ++at->count : 1;
+}
+
+unsigned attempts_hold(struct attempts *a, const char *key)
+{
+	LOCK_GUARD(&a->lock);
+	struct attempt *at = get(a, key);
+	unsigned ms = HOLD_MS << (at && at->holds < HOLD_DOUBLINGS ? at->holds : HOLD_DOUBLINGS);
+
+	if (at) {
+		at->holds++;
+		at->held_until_ms = clock_monotonic_ms() + ms;
+	}
+	return ms;
+}
+
+unsigned attempts_held(struct attempts *a, const char *key)
+{
+	LOCK_GUARD(&a->lock);
+	const struct attempt *at = find(a, key);
+	uint64_t now = clock_monotonic_ms();
+
+	return at && at->held_until_ms > now ? (unsigned)(at->held_until_ms - now) : 0;
 }
 
 void attempts_reset(struct attempts *a, const char *key)

@@ -88,6 +88,9 @@ struct attempts *attempts_new(void);
 void attempts_free(struct attempts *a);
 unsigned attempts_add(struct attempts *a, const char *key); /* counts one more, returns the count */
 void attempts_reset(struct attempts *a, const char *key);
+/* Whatever happens, nothing is to be tried with the key for so many milliseconds, longer each time; and how long still (0: it may be). */
+unsigned attempts_hold(struct attempts *a, const char *key);
+unsigned attempts_held(struct attempts *a, const char *key);
 
 /* ledger.c: status.sourceLedger */
 bool ledger_has(const struct vmimport_status *status, const char *kind);

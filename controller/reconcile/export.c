@@ -229,12 +229,25 @@ static int exported(struct step *s, struct error **err)
 	return 0;
 }
 
+/* Room may come at any time, by somebody or when other imports are done; what is here already stays good. A command (keep_disks) rather
+ * ends. The source is not to be asked for the disks again and again meanwhile. */
+static int wait_for_room(struct step *s, struct error *failed)
+{
+	s->again_ms = attempts_hold(s->r->attempts, s->key);
+	step_say(s, "Waiting for room, looked for again in %u s: %s", s->again_ms / 1000, failed->message);
+	error_free(failed);
+	return 0;
+}
+
 static int export_failed(struct step *s, struct error *failed, struct error **err)
 {
-	unsigned tries = attempts_add(s->r->attempts, s->key);
+	unsigned tries;
 
 	if (failed->class == ERROR_CANCELLED && cancel_requested(s->r->cancel))
 		return error_move(err, failed);
+	if (failed->code == ENOSPC && !s->r->options.keep_disks)
+		return wait_for_room(s, failed);
+	tries = attempts_add(s->r->attempts, s->key);
 	if (failed->class == ERROR_TRANSIENT && tries < EXPORT_TRIES) {
 		error_wrap(&failed, "the export failed (try %u of %u) and is tried again", tries, EXPORT_TRIES);
 		return error_move(err, failed);
@@ -291,6 +304,9 @@ int step_source_ready(struct step *s, struct error **err)
 	transfer_status(s->r->transfers, s->key, &t);
 	switch (t.state) {
 	case TRANSFER_NONE:
+		s->again_ms = attempts_held(s->r->attempts, s->key);
+		if (s->again_ms)
+			break;
 		result = begin(s, &waits, err);
 		if (result < 0 && !waits && (*err)->class != ERROR_CONFLICT)
 			result = export_failed(s, move_ptr(*err), err);

@@ -279,6 +279,19 @@ static bool once_more(struct tries *t, const struct error *e, uint64_t reached)
 	return ++t->in_vain < DISK_TRIES;
 }
 
+/* What the files do not hold yet. */
+static uint64_t missing_mib(const struct job *job)
+{
+	uint64_t need = 0, there = journal_kept_bytes(job->directory, job->model);
+
+	for (size_t i = 0; i < job->disk_count; i++) {
+		const struct vm_disk *disk = &job->model->disks[i];
+
+		need += job->disks[i].done ? 0 : disk->allocated ? disk->allocated : disk->capacity;
+	}
+	return need > there ? (need - there) >> 20 : 0;
+}
+
 static void *disk_main(void *arg)
 {
 	struct disk_thread *t = arg;
@@ -296,6 +309,8 @@ static void *disk_main(void *arg)
 		    !cancel_wait(job->cancel, backoff_next(&tries.backoff)))
 			continue;
 		error_wrap(&err, "disk %zu (%s)", t->index, label ? label : "no label");
+		if (err && err->code == ENOSPC)
+			error_wrap(&err, "about %llu MiB of the disks are still to be written", (unsigned long long)missing_mib(job));
 		t->error = move_ptr(err);
 		break;
 	}

@@ -91,13 +91,29 @@ def busy():
         user, nice, system, idle, wait, irq, soft = map(int, f.readline().split()[1:8])
     return (user + nice + system + irq + soft) / os.sysconf('SC_CLK_TCK')
 
+def peak_of(pid, end):
+    """The most memory of a process in KiB, looked at until it ends: what wait4 says of a child includes what the parent had."""
+    peak = 0
+    while not end.wait(0.02):
+        try:
+            with open(f'/proc/{pid}/status') as f:
+                peak = max([peak] + [int(line.split()[1]) for line in f if line.startswith('VmHWM')])
+        except OSError:
+            break
+    return peak
+
 class Run:
     def __init__(self, command, out):
         subprocess.call(['rm', '-f', out])
         os.sync()
         began, before = time.monotonic(), busy()
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, shell=isinstance(command, str))
+        end, peak = threading.Event(), []
+        looks = threading.Thread(target=lambda: peak.append(peak_of(child.pid, end)))
+        looks.start()
         _, status, usage = os.wait4(child.pid, 0)
+        end.set()
+        looks.join()
         child.returncode = status
         if status:
             raise RuntimeError(f'{command} failed')
@@ -105,7 +121,7 @@ class Run:
         os.fdatasync(fd)
         os.close(fd)
         self.wall = time.monotonic() - began
-        self.user, self.system, self.rss = usage.ru_utime, usage.ru_stime, usage.ru_maxrss
+        self.user, self.system, self.rss = usage.ru_utime, usage.ru_stime, peak[0]
         self.waiting = max(0, self.wall * processors - (busy() - before))
 
 def measure(tools, out):
@@ -125,6 +141,7 @@ def measure(tools, out):
 def report(name, best):
     for tool, run in best.items():
         print(f'value {name}_{tool}_seconds {run.wall:.2f} s')
+        print(f'value {name}_{tool}_processor {run.user + run.system:.2f} s')
     if 'ours' not in best:
         print(f'value {name}_ours_missing 1 -')
         return
@@ -137,6 +154,8 @@ def report(name, best):
     print(f'ratio {name}_vs_qemuimg {min(qemu) / ours.wall:.3f}')
     if 'nbdcopy' in best:
         print(f"ratio {name}_vs_nbdcopy {best['nbdcopy'].wall / ours.wall:.3f}")
+    used = min(run.user + run.system for tool, run in best.items() if tool.startswith('qemu'))
+    print(f'ratio {name}_processor_vs_qemuimg {used / (ours.user + ours.system):.3f}')
     print(f"ratio {name}_vs_floor {ours.wall / best['floor'].wall:.3f}", flush=True)
 
 def allocated(path):

@@ -9,6 +9,8 @@
  *   flip     this write is done with another bit than it should
  *   nopunch  holes cannot be made ($FAULT_AT means nothing)
  *
+ * With $FAULT_WHILE it does so only while there is a file of this name.
+ *
  * $FAULT_REPORT gets a line "operations bytes" at the end: how much there was, and how many bytes were written.
  * All operations are done one after the other, so that "before" means something. */
 #include <errno.h>
@@ -151,7 +153,7 @@ static bool count(void)
 {
 	long at = atol(setting("FAULT_AT"));
 
-	return ++operations >= at && at > 0;
+	return ++operations >= at && at > 0 && (!*setting("FAULT_WHILE") || access(setting("FAULT_WHILE"), F_OK) == 0);
 }
 
 static bool kind(const char *name)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What goes wrong on the way and is mended: images that the cluster cannot import, an export that fails for good, a second attempt by
-# annotation, a machine that was stopped in vain and is started again; and machines that are not to run.
+# annotation, a machine that was stopped in vain and is started again, scratch space that is full; and machines that are not to run.
 # needs: vsphere kube
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
@@ -9,6 +9,16 @@ export KUBE_HARVESTER_FLAGS='-boot-time 0 -retry-after 100ms'
 jq '.lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
 start_vsphere "$WORK/inventory.json"
 start_kube
+# The daemon's scratch space is full from some write on, while there is the file "full".
+fault_layer=${FAULT_LAYER:-$SOURCE_DIR/build/dev/test/integration/fault_layer.so}
+cat >"$WORK/vic" <<-END
+	#!/bin/sh
+	export FAULT_FILES=/disk-0.raw FAULT_KIND=ENOSPC FAULT_AT=4 FAULT_WHILE="$WORK/full" LD_PRELOAD="$fault_layer"
+	export ASAN_OPTIONS="\${ASAN_OPTIONS:-}:verify_asan_link_order=0"
+	exec "$VIC" "\$@"
+END
+chmod +x "$WORK/vic"
+VIC=$WORK/vic
 start_daemon
 apply_source
 
@@ -35,6 +45,28 @@ assert_eq "the state of a machine that is not to run" "$(kubectl get vm web-off 
 assert_eq "what the faults hit" "$(curl -fsS "$VSPHERE_ADMIN_URL/faults" | jq -c '[.[].hits]')" '[1,1]'
 faults_clear
 note "broken streams were fetched again"
+
+# Scratch space that is full: the import says which file, how many bytes and how much there still is to come, and waits for room; then it
+# goes on, by itself, with what was there already.
+fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 30000000, "seconds": 6, "count": 1}'
+apply_import default full scattered 'forcePowerOff: true' 'targetPowerState: "off"'
+some_is_there() { [ "$(find "$SCRATCH" -name disk-0.raw -exec du -m {} + | cut -f1)" -ge 8 ]; }
+wait_for 60 some_is_there
+touch "$WORK/full"
+no_room() { [[ $(import_field default full '{.status.message}') == *"Waiting for room"* ]]; }
+wait_for 60 no_room
+message=$(import_field default full '{.status.message}')
+assert_contains "the message" "$message" "still to be written"
+[[ $message =~ "cannot write "[0-9]+" bytes at "[0-9]+" of $SCRATCH"[^\ ]*"/disk-0.raw: No space left on device; make room there" ]] ||
+	fail "the message does not say what cannot be written: $message"
+assert_eq "the state meanwhile" "$(import_field default full '{.status.importStatus}')" sourceReady
+some_is_there || fail "what was there was thrown away"
+rm "$WORK/full"
+wait_status default full virtualMachineRunning 120
+volume=$KUBE_STATE/volumes/$(kubectl get pvc "$(import_field default full '{.status.diskImportStatus[0].VirtualMachineImage}')" -o 'jsonpath={.spec.volumeName}')
+qemu-img compare -f raw -F raw "$volume" "$(vm_state scattered '.Disks[0].Source')" >/dev/null || fail "the disk is not the source's"
+faults_clear
+note "an import waited for room"
 
 # An export that is refused for good: the import fails, and the machine, which was on, is started again.
 fault '{"kind": "soap", "method": "ExportVm", "fault": "NotSupported"}'
@@ -68,7 +100,7 @@ assert_eq "conditions" "$(kubectl get virtualmachineimport stubborn -o json | jq
 
 # The API server goes away in the middle, and comes back. The transfer stalls so long that there is a middle.
 fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 5, "count": 1}'
-apply_import default outage scattered 'forcePowerOff: true'
+apply_import default outage scattered 'forcePowerOff: true' 'targetVirtualMachineName: outage'
 wait_status default outage sourceReady 30
 stop_kube apiserver
 sleep 3
