@@ -354,6 +354,7 @@ finish() {
 		fi
 	fi
 	for pid in "${background[@]}"; do kill "$pid" 2>/dev/null; done
+	! declare -F stop_openstack >/dev/null || stop_openstack
 	for s in "${vsphere_states[@]}"; do VSPHERE_STATE=$s "$PEERS/vsphere/down.sh"; done
 	for s in "${kube_states[@]}"; do KUBE_STATE=$s "$PEERS/kube/down.sh" node harvester controller-manager apiserver etcd; done
 	if [ "${KEEP:-}" = 1 ]; then

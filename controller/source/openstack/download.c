@@ -20,7 +20,7 @@ struct download {
 	uint64_t size;   /* bytes the image has; 0: not told */
 	uint64_t passed; /* bytes the sink got */
 	uint64_t skip;   /* bytes of this answer that came before */
-	bool refused;    /* the sink did not take it: the connection is not to blame */
+	bool refused;    /* it was not taken: the connection is not to blame */
 	bool no_ranges;  /* the store gives no parts */
 };
 
@@ -52,9 +52,11 @@ static int on_data(void *arg, const void *data, size_t len, struct error **err)
 	bytes += d->skip;
 	len -= (size_t)d->skip;
 	d->skip = 0;
-	if (d->size && len > d->size - d->passed)
+	if (d->size && len > d->size - d->passed) {
+		d->refused = true;
 		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server sent more than the image's %llu bytes",
 				 (unsigned long long)d->size);
+	}
 	if (d->sum && !EVP_DigestUpdate(d->sum, bytes, len))
 		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
 	if (d->sink(d->sink_arg, bytes, len, err) < 0) {

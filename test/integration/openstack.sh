@@ -1,0 +1,152 @@
+# The OpenStack peer for scenarios; read after lib.sh. With OPENSTACK_STATE=DIR a cloud that is up already is used, and left as it is (its
+# ports are those of up.sh's environment).
+
+OPENSTACK=$PEERS/openstack
+
+# start_openstack: a cloud of our own, and a front before it; sets B, FRONT, FRONT_URL, NOVA, CINDER... (ports) and tokens for os_api.
+start_openstack() {
+	local p
+	[ "$(id -u)" = 0 ] || skip "the OpenStack peer needs root"
+	need curl jq python3 qemu-img dpkg-deb
+	export GIB=67108864
+	if [ -n "${OPENSTACK_STATE:-}" ]; then
+		export B=$OPENSTACK_STATE
+	else
+		for p in KEYSTONE PLACEMENT GLANCE CINDER NOVA NEUTRON; do export $p="$(free_port)"; done
+		B=$CACHE/openstack bash "$OPENSTACK/up.sh" fetch >"$WORK/openstack.log" 2>&1 || skip "the OpenStack packages are not to be had: $(tail -n 3 "$WORK/openstack.log")"
+		export B=$WORK/openstack
+		mkdir -p "$B"
+		ln -s "$CACHE/openstack/root" "$B/root"
+		openstack_up=1
+		bash "$OPENSTACK/up.sh" >>"$WORK/openstack.log" 2>&1 || fail "the OpenStack peer does not start: $(tail -n 20 "$WORK/openstack.log")"
+	fi
+	KEYSTONE=${KEYSTONE:-5000} GLANCE=${GLANCE:-9292} CINDER=${CINDER:-8776} NOVA=${NOVA:-8774} NEUTRON=${NEUTRON:-9696}
+	FRONT=$(free_port)
+	FRONT_URL=http://127.0.0.1:$FRONT
+	python3 "$OPENSTACK/front.py" "$FRONT" identity=http://127.0.0.1:"$KEYSTONE" image=http://127.0.0.1:"$GLANCE" \
+		volume=http://127.0.0.1:"$CINDER" compute=http://127.0.0.1:"$NOVA" network=http://127.0.0.1:"$NEUTRON" 2>"$WORK/front.log" &
+	background+=($!)
+	wait_for 30 curl -fsS "$FRONT_URL/_log"
+	os_login
+	os_front
+	note "OpenStack peer in $B, its front at $FRONT_URL"
+}
+
+# lib.sh's finish() calls it.
+stop_openstack() {
+	[ -z "${openstack_up:-}" ] || bash "$OPENSTACK/down.sh" >/dev/null 2>&1
+}
+
+os_token() { # os_token USER PROJECT
+	curl -fsS -D- -o "$WORK/token.json" "http://127.0.0.1:$KEYSTONE/v3/auth/tokens" -H 'Content-Type: application/json' -d '{"auth": {"identity": {"methods": ["password"],
+		"password": {"user": {"name": "'"$1"'", "domain": {"id": "default"}, "password": "secret"}}},
+		"scope": {"project": {"name": "'"$2"'", "domain": {"id": "default"}}}}}' | tr -d '\r' | awk 'tolower($1) == "x-subject-token:" { print $2 }'
+}
+
+os_login() {
+	ADMIN_TOKEN=$(os_token admin admin)
+	TOKEN=$(os_token demo demo)
+	PROJECT=$(jq -r .token.project.id "$WORK/token.json")
+}
+
+# The catalogue leads to the front, with paths and slashes as clouds behind a load balancer have them.
+os_front() {
+	local services type url id
+	services=$(TOKEN=$ADMIN_TOKEN os identity GET /v3/services)
+	for type in image volumev3 compute network; do
+		case $type in
+		image) url=$FRONT_URL/image/ ;;
+		volumev3) url="$FRONT_URL/volume/v3/%(project_id)s" ;;
+		compute) url=$FRONT_URL/compute/v2.1/ ;;
+		network) url=$FRONT_URL/network ;;
+		esac
+		id=$(jq -r ".services[] | select(.type == \"$type\") | .id" <<<"$services")
+		for id in $(TOKEN=$ADMIN_TOKEN os identity GET "/v3/endpoints?service_id=$id&interface=public" | jq -r '.endpoints[].id'); do
+			TOKEN=$ADMIN_TOKEN os identity PATCH "/v3/endpoints/$id" '{"endpoint": {"url": "'"$url"'"}}' >/dev/null
+		done
+	done
+}
+
+# os SERVICE METHOD PATH [JSON]: asks the service itself, not the front; volume paths begin behind the project. With V a microversion.
+os() {
+	local service=$1 method=$2 path=$3 base
+	case $service in
+	identity) base=http://127.0.0.1:$KEYSTONE ;;
+	image) base=http://127.0.0.1:$GLANCE/v2 ;;
+	volume) base=http://127.0.0.1:$CINDER/v3/$PROJECT ;;
+	compute) base=http://127.0.0.1:$NOVA/v2.1 ;;
+	network) base=http://127.0.0.1:$NEUTRON/v2.0 ;;
+	esac
+	shift 3
+	curl -sS --fail-with-body -X "$method" -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \
+		-H "OpenStack-API-Version: $service ${V:-2.79}" "$base$path" ${1:+-d "$1"} || { echo " (from $method $service $path ${1:-})" >&2; return 1; }
+}
+os_volume() { V=3.0 os volume "$@"; }
+
+# os_image NAME FORMAT FILE: its id
+os_image() {
+	local id
+	id=$(os image POST /images '{"name": "'"$1"'", "disk_format": "'"$2"'", "container_format": "bare"}' | jq -r .id)
+	curl -fsS -X PUT -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/octet-stream' -T "$3" "http://127.0.0.1:$GLANCE/v2/images/$id/file"
+	echo "$id"
+}
+
+volume_is() { [ "$(os_volume GET "/volumes/$1" | jq -r .volume.status)" = "$2" ]; }
+server_is() { [ "$(os compute GET "/servers/$1" | jq -r '.server | select(."OS-EXT-STS:task_state" == null) | .status')" = "$2" ]; }
+
+# What the project has of volumes, snapshots and images: nothing of ours may be in it.
+os_things() {
+	os_volume GET /volumes/detail | jq -r '.volumes[] | "volume \(.id) \(.name) \(.status)"'
+	os_volume GET /snapshots | jq -r '.snapshots[] | "snapshot \(.id) \(.name)"'
+	os image GET '/images?limit=1000' | jq -r '.images[] | "image \(.id) \(.name) \(.status)"'
+}
+
+front_fault() { curl -fsS -X POST -d "$1" "$FRONT_URL/_faults" >/dev/null; }
+front_clear() { curl -fsS -X DELETE "$FRONT_URL/_faults" >/dev/null; curl -fsS -X DELETE "$FRONT_URL/_log" >/dev/null; }
+front_hits() { curl -fsS "$FRONT_URL/_faults" | jq '[.[].hits // 0] | add'; }
+front_saw() { # front_saw REGULAR-EXPRESSION: whether a line of the front's log, METHOD PATH STATUS, matches
+	curl -fsS "$FRONT_URL/_log" >"$WORK/front-log"
+	grep -Eq "$1" "$WORK/front-log"
+}
+
+# openstack_source [NAME [SPEC-LINE...]]: Secret and source; SECRET: its stringData as one line of YAML
+openstack_source() {
+	local name=${1:-cloud} secret=${SECRET:-}
+	[ $# = 0 ] || shift
+	[ -n "$secret" ] || secret='{username: demo, password: secret, project_name: demo, domain_name: Default}'
+	cat <<-END
+	apiVersion: v1
+	kind: Secret
+	metadata: {name: $name-credentials, namespace: default}
+	stringData: $secret
+	---
+	apiVersion: $GROUP
+	kind: OpenstackSource
+	metadata: {name: $name, namespace: default}
+	spec:
+	  endpoint: $FRONT_URL/identity/v3
+	  region: RegionOne
+	  uploadImageRetryDelay: 1
+	  uploadImageRetryCount: 120
+	  credentials: {name: $name-credentials, namespace: default}
+	$([ $# = 0 ] || printf '  %s\n' "$@")
+	---
+	END
+}
+
+# openstack_import NAME VM [SPEC-LINE...]; the source is $SOURCE_NAME
+openstack_import() {
+	local name=$1 vm=$2
+	shift 2
+	cat <<-END
+	apiVersion: $GROUP
+	kind: VirtualMachineImport
+	metadata: {name: $name, namespace: default}
+	spec:
+	  virtualMachineName: "$vm"
+	  targetVirtualMachineName: $name
+	  sourceCluster: {apiVersion: $GROUP, kind: OpenstackSource, name: ${SOURCE_NAME:-cloud}, namespace: default}
+	$([ $# = 0 ] || printf '  %s\n' "$@")
+	---
+	END
+}

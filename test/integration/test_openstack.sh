@@ -1,0 +1,273 @@
+#!/bin/bash
+# Servers of a real OpenStack: every kind of disk comes as it is, whatever happens on the way, and nothing of ours stays in the cloud.
+# OPENSTACK_STEPS=all kills at every step instead of some (a quarter of an hour).
+# timeout: 1500
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/openstack.sh"
+
+start_openstack
+known=$B/var/known
+
+# --- servers -------------------------------------------------------------------------------------------------------------
+
+uefi=$(os compute GET '/servers?name=^demo-uefi$' | jq -r '.servers[0].id')
+net=$(os network GET '/networks?name=demo-net' | jq -r '.networks[0].id')
+net2=$(os network GET '/networks?name=demo-net2' | jq -r '.networks[0].id')
+root_image=$(os image GET '/images?name=demo-uefi-image' | jq -r '.images[0].id')
+head -c 20M /dev/urandom >"$WORK/data.raw"
+truncate -s 64M "$WORK/data.raw"
+printf 'the end' | dd of="$WORK/data.raw" bs=1 seek=$(((64 << 20) - 7)) conv=notrunc status=none
+data_image=$(os_image data raw "$WORK/data.raw")
+volume() { # volume NAME [MORE-JSON]: of one "GiB", with the bytes of data.raw
+	os_volume POST /volumes '{"volume": {"name": "'"$1"'", "size": 1, "imageRef": "'"$data_image"'"'"${2:+, $2}"'}}' | jq -r .volume.id
+}
+flavor=$(TOKEN=$ADMIN_TOKEN os compute POST /flavors '{"flavor": {"name": "m1.mixed", "ram": 256, "vcpus": 2, "disk": 1, "OS-FLV-EXT-DATA:ephemeral": 1, "swap": 64}}' | jq -r .flavor.id)
+tiny=$(TOKEN=$ADMIN_TOKEN os compute GET /flavors | jq -r '.flavors[] | select(.name == "m1.tiny") | .id')
+group=$(os network POST /security-groups '{"security_group": {"name": "web"}}' | jq -r .security_group.id)
+# The ports' order is the other way round than that of their making.
+port2=$(os network POST /ports '{"port": {"network_id": "'"$net2"'", "name": "second", "security_groups": ["'"$group"'"]}}' | jq -r '.port | .id + " " + .mac_address')
+sleep 1 # Neutron's times are of whole seconds
+port1=$(os network POST /ports '{"port": {"network_id": "'"$net"'", "name": "first"}}' | jq -r '.port | .id + " " + .mac_address')
+declare -A volumes
+for name in mixed-data paused-root suspended-root shared small-root locked; do volumes[$name]=$(volume $name); done
+for name in "${!volumes[@]}"; do wait_for 120 volume_is "${volumes[$name]}" available; done
+from_volume() { # from_volume NAME VOLUME: a server's id
+	V=2.60 os compute POST /servers '{"server": {"name": "'"$1"'", "flavorRef": "'"$tiny"'", "networks": "none", "block_device_mapping_v2": [
+		{"boot_index": 0, "uuid": "'"$2"'", "source_type": "volume", "destination_type": "volume"}]}}' | jq -r .server.id
+}
+declare -A servers
+servers[mixed]=$(os compute POST /servers '{"server": {"name": "mixed (1) + [x]", "flavorRef": "'"$flavor"'", "imageRef": "'"$root_image"'", "networks": [{"port": "'"${port1% *}"'"}, {"port": "'"${port2% *}"'"}],
+	"description": "eins, zwei", "block_device_mapping_v2": [
+	{"boot_index": 0, "uuid": "'"$root_image"'", "source_type": "image", "destination_type": "local"},
+	{"boot_index": -1, "uuid": "'"${volumes[mixed-data]}"'", "source_type": "volume", "destination_type": "volume"}]}}' | jq -r .server.id)
+servers[other]=$(os compute POST /servers '{"server": {"name": "mixed (1) + [xy]", "flavorRef": "'"$tiny"'", "imageRef": "'"$root_image"'", "networks": "none"}}' | jq -r .server.id)
+for name in paused suspended small; do servers[$name]=$(from_volume $name "${volumes[$name-root]}"); done
+for i in 1 2; do servers[twin$i]=$(os compute POST /servers '{"server": {"name": "twin", "flavorRef": "'"$tiny"'", "imageRef": "'"$root_image"'", "networks": "none"}}' | jq -r .server.id); done
+servers[locked]=$(from_volume locked "${volumes[locked]}")
+for name in "${!servers[@]}"; do wait_for 120 server_is "${servers[$name]}" ACTIVE; done
+os compute POST "/servers/${servers[paused]}/action" '{"pause": null}'
+os compute POST "/servers/${servers[suspended]}/action" '{"suspend": null}'
+os compute POST "/servers/${servers[locked]}/action" '{"lock": null}'
+os compute POST "/servers/${servers[twin1]}/action" '{"shelve": null}'
+TOKEN=$ADMIN_TOKEN os compute POST "/servers/${servers[twin2]}/action" '{"os-resetState": {"state": "error"}}'
+wait_for 60 server_is "${servers[paused]}" PAUSED
+wait_for 60 server_is "${servers[suspended]}" SUSPENDED
+wait_for 60 server_is "${servers[twin1]}" SHELVED_OFFLOADED
+wait_for 60 server_is "${servers[twin2]}" ERROR
+credential=$(os identity POST "/v3/users/$(jq -r .token.user.id "$WORK/token.json")/application_credentials" '{"application_credential": {"name": "import"}}' |
+	jq -r '.application_credential | "application_credential_id: \(.id), application_credential_secret: \(.secret)"')
+os_things | sort >"$WORK/before"
+note "$(wc -l <"$WORK/before") volumes, snapshots and images"
+
+assert_clean() { # assert_clean WHAT
+	os_things | sort >"$WORK/after"
+	diff "$WORK/before" "$WORK/after" >&2 || fail "$1: the project does not have what it had"
+}
+
+# A disk is what was written, and zeros up to its capacity, which Cinder counts in true GiB.
+assert_disk() { # assert_disk FILE GIB [ORIGINAL]
+	local len=0
+	assert_eq "size of $1" "$(stat -c %s "$1")" $(($2 << 30))
+	if [ -n "${3:-}" ]; then
+		len=$(stat -c %s "$3")
+		cmp -n "$len" "$1" "$3" || fail "$1 is not $3"
+	fi
+	cmp -n $((($2 << 30) - len)) -i $len:0 "$1" /dev/zero || fail "$1 has something behind its end"
+}
+
+import() { # import NAME...: of $WORK/NAME.yaml; what is said is in $WORK/said
+	local files=() name
+	for name in "$@"; do files+=(-f "$WORK/$name.yaml"); done
+	"$VIC" import "${files[@]}" -o "$WORK/out" >"$WORK/said" 2>&1
+}
+# --- each kind of disk ---------------------------------------------------------------------------------------------------
+
+note "--- all kinds of disks, a page at a time"
+{
+	openstack_source
+	SECRET="{$credential}" openstack_source credential 'interface: public'
+	openstack_import plain demo-vm 'networkMapping: [{sourceNetwork: demo-net, destinationNetwork: default/prod}]'
+	openstack_import uefi "$uefi"
+	SOURCE_NAME=credential openstack_import mixed 'mixed (1) + [x]' 'networkMapping: [{sourceNetwork: demo-net, destinationNetwork: a}, {sourceNetwork: demo-net2, destinationNetwork: b}]'
+	openstack_import paused paused
+	SOURCE_NAME=credential openstack_import suspended suspended
+} >"$WORK/all.yaml"
+front_fault '{"kind": "page", "method": "GET", "limit": 2}'
+import all || fail "$(<"$WORK/said")"
+assert_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
+assert_disk "$WORK/out/plain/disk-1.raw" 2
+assert_disk "$WORK/out/uefi/disk-0.raw" 1 "$known-small.raw"
+assert_disk "$WORK/out/uefi/disk-1.raw" 1 "$known-small.raw"
+assert_disk "$WORK/out/mixed/disk-0.raw" 1 "$known-small.raw"
+assert_disk "$WORK/out/mixed/disk-1.raw" 1
+assert_eq "swap" "$(blkid -p -s TYPE -o value "$WORK/out/mixed/disk-2.raw") $(stat -c %s "$WORK/out/mixed/disk-2.raw")" "swap $((64 << 20))"
+assert_disk "$WORK/out/mixed/disk-3.raw" 1 "$WORK/data.raw"
+for name in paused suspended; do
+	assert_disk "$WORK/out/$name/disk-0.raw" 1 "$WORK/data.raw"
+	wait_for 10 server_is "${servers[$name]}" SHUTOFF
+done
+assert_clean "imports"
+front_saw 'servers/detail.*marker=' || fail "no second page was asked for"
+front_clear
+grep -q "guest: 256Mi" "$WORK/out/mixed/virtualmachine.yaml"
+assert_eq "MAC addresses of mixed" "$(awk '/macAddress:/ { print $2 }' "$WORK/out/mixed/virtualmachine.yaml" | tr -d '"' | xargs)" "${port1#* } ${port2#* }"
+assert_eq "networks of mixed" "$(awk '/networkName:/ { print $2 }' "$WORK/out/mixed/virtualmachine.yaml" | xargs)" "default/a default/b"
+assert_contains "description" "$(<"$WORK/out/mixed/virtualmachine.yaml")" "eins, zwei"
+assert_contains "UEFI" "$(<"$WORK/out/uefi/virtualmachine.yaml")" "efi:"
+assert_eq "CPUs of uefi" "$(awk '/^ +(cores|sockets|threads):/ { print $2 }' "$WORK/out/uefi/virtualmachine.yaml" | xargs)" "2 2 1"
+rm -rf "$WORK/out"
+
+note "--- what cannot be imported is refused by name"
+sqlite() { python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()' "$B/var/$1.db" "$2"; }
+sqlite cinder "update volumes set encryption_key_id = 'f0000000-0000-4000-8000-000000000000' where id = '${volumes[small-root]}'"
+set_limits() { # set_limits JSON: of the project demo, by the administrator, whose own project is another
+	curl -fsS -X PUT -H "X-Auth-Token: $ADMIN_TOKEN" -H 'Content-Type: application/json' -d '{"quota_set": '"$1"'}' \
+		"http://127.0.0.1:$CINDER/v3/$(TOKEN=$ADMIN_TOKEN os identity GET /v3/projects?name=admin | jq -r '.projects[0].id')/os-quota-sets/$PROJECT" >/dev/null
+}
+set_limits '{"volumes": 1, "gigabytes": 3}'
+{
+	openstack_source
+	openstack_import twins twin
+	openstack_import shelved "${servers[twin1]}"
+	openstack_import broken "${servers[twin2]}"
+	openstack_import encrypted small
+	openstack_import locked "${servers[locked]}"
+	openstack_import absent 'no such.*'
+} >"$WORK/refused.yaml"
+if import refused; then fail "all were imported"; fi
+refusal() { # refusal IMPORT TEXT...: what was said of it
+	local message
+	message=$(grep "^default/$1 " "$WORK/said" | tail -n 1)
+	shift
+	for text in "$@"; do assert_contains "what was said" "$message" "$text"; done
+}
+refusal twins '2 servers have the name "twin"' "${servers[twin1]}" "${servers[twin2]}"
+refusal shelved "is shelved"
+refusal broken "has the status ERROR"
+refusal encrypted "the volume small-root (${volumes[small-root]})" "is encrypted" "lacks"
+refusal locked "is locked"
+refusal absent "no server with the name or id"
+sqlite cinder "update volumes set encryption_key_id = null where id = '${volumes[small-root]}'"
+set_limits '{"volumes": -1, "gigabytes": -1}'
+sed 's/password: secret/password: wrong/' "$WORK/refused.yaml" >"$WORK/login.yaml"
+rm -rf "$WORK/out"
+if import login; then fail "a wrong password was taken"; fi
+assert_contains "wrong password" "$(<"$WORK/said")" "refused the login of the user demo of the domain Default, project demo"
+assert_clean "refused imports"
+rm -rf "$WORK/out"
+
+note "--- a cloud without snapshots, quotas for one disk at a time, a store without ranges, connections that break"
+{ openstack_source; openstack_import plain demo-vm; openstack_import small small; } >"$WORK/some.yaml"
+again() { # again WHAT: the imports of some.yaml once more
+	rm -rf "$WORK/out"
+	import some || fail "$1: $(<"$WORK/said")"
+	assert_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
+	assert_disk "$WORK/out/plain/disk-1.raw" 2
+	assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+	assert_clean "$1"
+}
+set_limits '{"snapshots": 0}'
+again "without snapshots"
+! front_saw 'POST /volume/v3/[^ ]*/snapshots' || fail "snapshots were asked for, though the quota has none"
+set_limits '{"snapshots": -1}'
+front_clear
+front_fault '{"kind": "status", "method": "POST", "path": "/snapshots$", "status": 400, "body": "{\"badRequest\": {\"message\": \"the driver makes no snapshots\"}}"}'
+front_fault '{"kind": "noranges"}'
+front_fault '{"kind": "cut", "path": "/file$", "after": 30000000, "count": 2}'
+again "with snapshots refused, and connections cut without ranges"
+front_clear
+front_fault '{"kind": "cut", "path": "/file$", "after": 30000000, "count": 3}'
+front_fault '{"kind": "lost", "method": "POST", "path": "/snapshots$", "count": 1}'
+front_fault '{"kind": "lost", "method": "POST", "path": "/volumes$", "count": 1}'
+front_fault '{"kind": "lost", "method": "POST", "path": "/action$", "skip": 1, "count": 1}'
+front_fault '{"kind": "flip", "path": "/file$", "at": 1000000, "skip": 3, "count": 1}'
+front_fault '{"kind": "status", "method": "GET", "path": "/snapshots/", "status": 503, "count": 3}'
+front_fault '{"kind": "status", "path": "/compute/", "status": 401, "skip": 2, "count": 1}'
+again "with answers that are lost, a flipped bit, errors that pass, a token refused"
+front_saw '/file 206' || fail "no range was asked for"
+front_clear
+
+note "--- interrupted"
+rm -rf "$WORK/out"
+front_fault '{"kind": "slow", "path": "/file$", "bps": 4000000}'
+"$VIC" import -f "$WORK/some.yaml" -o "$WORK/out" >"$WORK/said" 2>&1 &
+pid=$!
+downloading() { front_saw 'POST .*/action 202' && ls "$WORK"/out/small/disk-0.raw; }
+wait_for 120 downloading
+kill -INT $pid
+wait $pid || :
+front_clear
+assert_clean "interrupted"
+
+# --- kill -9 -------------------------------------------------------------------------------------------------------------
+
+note "--- killed at each step"
+{ openstack_source; openstack_import small small; } >"$WORK/small.yaml"
+killed() { # killed STEP before|after: false when the import has fewer steps
+	local pid
+	rm -rf "$WORK/out"
+	front_clear
+	# It waits for its process id to be known to the front.
+	( exec bash -c 'while [ ! -e "$0" ]; do sleep 0.05; done; exec "$@"' "$WORK/go" "$VIC" import -f "$WORK/small.yaml" -o "$WORK/out" ) >"$WORK/said" 2>&1 &
+	pid=$!
+	front_fault '{"kind": "kill", "pid": '$pid', "when": "'"$2"'", "method": "POST|DELETE|PATCH", "path": "^/(compute|volume|image)/", "skip": '$(($1 - 1))', "count": 1}'
+	touch "$WORK/go"
+	{ wait $pid || :; } 2>/dev/null
+	rm -f "$WORK/go"
+	[ "$(front_hits)" = 1 ] || return 1
+	front_clear
+	import small || fail "killed $2 request $1: $(<"$WORK/said")"
+	assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+	! grep -q sourceLedger "$WORK/out/objects/virtualmachineimport-default-small.yaml" || fail "killed $2 request $1: the ledger is not empty"
+	assert_clean "killed $2 request $1"
+}
+step=1 steps=0
+# Small is off by now: without the shutdown, the steps are a refused upload, snapshot, volume, upload, mark, and three removals.
+while :; do
+	if [ "${OPENSTACK_STEPS:-}" = all ]; then whens='before after'; elif ((step % 2)); then whens=after; else whens=before; fi
+	for when in $whens; do
+		killed $step $when || break 2
+		steps=$((steps + 1))
+	done
+	step=$((step + 1))
+done
+note "killed at $steps points of $((step - 1)) requests"
+((step > 8)) || fail "an import has only $((step - 1)) requests that change something"
+
+# --- tokens and services -------------------------------------------------------------------------------------------------
+
+note "--- tokens of 30 s, services that are started anew"
+restart() { # restart SERVICE
+	local pid
+	pid=$(<"$B/run/$1.pid")
+	kill "$pid"
+	for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+	kill -KILL "$pid" 2>/dev/null || :
+	bash "$OPENSTACK/up.sh" start >>"$WORK/restart.log" 2>&1
+}
+sed -i 's/^expiration = .*/expiration = 30/' "$B/etc/keystone.conf"
+sed -i 's/^service_down_time/enable_force_upload = true\nservice_down_time/' "$B/etc/cinder.conf"
+restart identity
+rm -rf "$WORK/out"
+front_clear
+front_fault '{"kind": "slow", "path": "/file$", "bps": 1600000}'
+"$VIC" import -f "$WORK/some.yaml" -o "$WORK/out" >"$WORK/said" 2>&1 &
+pid=$!
+wait_for 120 downloading
+restart glance
+restart nova
+restart cinder
+front_clear
+wait $pid || fail "with services started anew: $(<"$WORK/said")"
+sed -i 's/^expiration = .*/expiration = 86400/' "$B/etc/keystone.conf"
+restart identity
+os_login
+assert_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
+assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+assert_clean "services started anew, tokens of 30 s"
+
+note "--- a cloud that uploads volumes in use"
+front_clear
+again "uploaded directly"
+! front_saw 'POST [^ ]*/(snapshots|volumes) ' || fail "a snapshot or volume was made"
+note "done"

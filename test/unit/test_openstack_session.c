@@ -1,0 +1,451 @@
+// links: source/openstack net xml api json base PkgConfig::jansson PkgConfig::ssl PkgConfig::crypto
+/* A session with a cloud whose tokens end, whose services fail for a while, whose lists have pages, and whose answers get lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "http_server.h"
+#include "source/openstack/answer.h"
+#include "source/openstack/artifact.h"
+#include "source/openstack/download.h"
+#include "source/openstack/session.h"
+#include "json/codec.h"
+
+#define BYTES 300000
+
+static struct {
+	atomic_uint logins, life_s, failures, endless, posts, lost_posts, deletes, gets, cuts;
+	atomic_bool wrong_secret, no_ranges, flip, exists, deleting, refuse_post;
+	_Atomic(const char *) name;
+	char image[BYTES];
+	char made_name[128];
+	pthread_mutex_t lock;
+} cloud = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static uint16_t port;
+
+static bool text(struct conn *c, int status, const char *headers, const char *body)
+{
+	return conn_answer(c, status, headers, body, strlen(body));
+}
+
+static bool on_login(struct conn *c, const struct server_request *r)
+{
+	char headers[128], body[4096], now[CLOCK_RFC3339_SIZE], end[CLOCK_RFC3339_SIZE];
+	time_t t = time(NULL), e = t + (time_t)cloud.life_s;
+	struct tm tm;
+
+	cloud.logins++;
+	if (!strstr(r->body, "p<a>ss") || cloud.wrong_secret)
+		return text(c, 401, "", "{\"error\": {\"message\": \"no\"}}");
+	strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S.000000Z", gmtime_r(&t, &tm));
+	strftime(end, sizeof end, "%Y-%m-%dT%H:%M:%S.000000Z", gmtime_r(&e, &tm));
+	snprintf(headers, sizeof headers, "X-Subject-Token: token-%u\r\n", (unsigned)cloud.logins);
+	snprintf(
+		body, sizeof body,
+		"{\"token\": {\"issued_at\": \"%s\", \"expires_at\": \"%s\", \"project\": {\"id\": \"p\"}, \"catalog\": ["
+		"{\"type\": \"compute\", \"endpoints\": [{\"interface\": \"public\", \"region\": \"R\", \"url\": \"http://127.0.0.1:%u/compute/v2.1\"}]},"
+		"{\"type\": \"volumev3\", \"endpoints\": [{\"interface\": \"public\", \"region\": \"R\", \"url\": \"http://127.0.0.1:%u/volume/v3/p\"}]},"
+		"{\"type\": \"image\", \"endpoints\": [{\"interface\": \"public\", \"region\": \"R\", \"url\": \"http://127.0.0.1:%u/image\"}]},"
+		"{\"type\": \"network\", \"endpoints\": [{\"interface\": \"public\", \"region\": \"R\", \"url\": \"http://127.0.0.1:%u/network\"}]}]}}",
+		now, end, port, port, port, port);
+	return text(c, 201, headers, body);
+}
+
+/* Pages of one, as Nova's; without end when told so. */
+static bool on_list(struct conn *c, const struct server_request *r)
+{
+	char body[256];
+	unsigned n = 0;
+	const char *marker = strstr(r->path, "marker=id");
+
+	if (marker)
+		n = (unsigned)atoi(marker + 9) + 1;
+	if (cloud.endless)
+		n = 1;
+	snprintf(body, sizeof body, "{\"servers\": [{\"id\": \"id%u\"}]%s}", n,
+		 n < 3 ? ", \"servers_links\": [{\"rel\": \"next\", \"href\": \"http://elsewhere.invalid/\"}]" : "");
+	return text(c, 200, "", body);
+}
+
+static bool on_file(struct conn *c, const struct server_request *r)
+{
+	const char *range = strcasestr(r->headers, "\r\nRange: bytes=");
+	size_t from = range && !cloud.no_ranges ? strtoul(range + 15, NULL, 10) : 0, len = BYTES - from;
+	char first = cloud.image[from];
+	bool ok;
+
+	if (range && !cloud.no_ranges)
+		conn_printf(c, "HTTP/1.1 206 X\r\nContent-Range: bytes %zu-%d/%d\r\nContent-Length: %zu\r\n\r\n", from, BYTES - 1, BYTES,
+			    len);
+	else
+		conn_printf(c, "HTTP/1.1 200 X\r\nContent-Length: %zu\r\n\r\n", len);
+	if (cloud.flip)
+		first ^= 1;
+	if (cloud.cuts && cloud.cuts--) {
+		conn_write(c, &first, 1);
+		conn_write(c, cloud.image + from + 1, len / 3);
+		return false;
+	}
+	ok = conn_write(c, &first, 1) && conn_write(c, cloud.image + from + 1, len - 1);
+	return ok;
+}
+
+static bool on_snapshots(struct conn *c, const struct server_request *r)
+{
+	char body[512];
+
+	if (!strcmp(r->method, "POST")) {
+		const char *name = strstr(r->body, "vm-import-");
+
+		cloud.posts++;
+		if (cloud.refuse_post)
+			return text(c, 413, "", "{\"overLimit\": {\"message\": \"too many\"}}");
+		pthread_mutex_lock(&cloud.lock);
+		snprintf(cloud.made_name, sizeof cloud.made_name, "%.*s", (int)strcspn(name ? name : "", "\""), name ? name : "");
+		pthread_mutex_unlock(&cloud.lock);
+		if (cloud.lost_posts && cloud.lost_posts--)
+			return false;
+		cloud.exists = true;
+		return text(c, 202, "", "{\"snapshot\": {\"id\": \"snap-1\"}}");
+	}
+	if (!strcmp(r->method, "DELETE")) {
+		cloud.deletes++;
+		if (cloud.deletes == 1) /* busy at first */
+			return text(c, 400, "", "{\"badRequest\": {\"message\": \"status must be available\"}}");
+		cloud.deleting = true;
+		return text(c, 202, "", "");
+	}
+	if (strstr(r->path, "/detail")) {
+		snprintf(body, sizeof body, "{\"snapshots\": [{\"id\": \"other\", \"name\": \"x%s\"}%s%s%s]}", cloud.made_name,
+			 cloud.exists ? ", {\"id\": \"snap-1\", \"name\": \"" : "", cloud.exists ? cloud.made_name : "",
+			 cloud.exists ? "\"}" : "");
+		return text(c, 200, "", body);
+	}
+	if (cloud.deleting && cloud.exists && ++cloud.gets > 2)
+		cloud.exists = false;
+	if (!cloud.exists)
+		return text(c, 404, "", "{\"itemNotFound\": {\"message\": \"gone\"}}");
+	return text(c, 200, "",
+		    cloud.deleting ? "{\"snapshot\": {\"id\": \"snap-1\", \"status\": \"deleting\"}}"
+				   : "{\"snapshot\": {\"id\": \"snap-1\", \"status\": \"available\"}}");
+}
+
+static bool handle(struct conn *c, const struct server_request *r, void *arg)
+{
+	const char *token = strcasestr(r->headers, "\r\nX-Auth-Token: token-");
+
+	(void)arg;
+	if (!strcmp(r->path, "/id/v3/auth/tokens"))
+		return on_login(c, r);
+	if (!strcmp(r->path, "/compute/v2.1/"))
+		return text(c, 200, "", "{\"version\": {\"id\": \"v2.1\", \"version\": \"2.60\", \"min_version\": \"2.1\"}}");
+	if (!strcmp(r->path, "/volume/v3/"))
+		return text(c, 300, "", "{\"versions\": [{\"version\": \"2.0\"}, {\"version\": \"3.99\", \"min_version\": \"3.0\"}]}");
+	if (!token || strtoul(token + 22, NULL, 10) != cloud.logins)
+		return text(c, 401, "", "{\"error\": {\"message\": \"no\"}}");
+	if (cloud.failures && cloud.failures--)
+		return text(c, 503, "", "<html>");
+	if (!strncmp(r->path, "/compute/v2.1/servers", 21))
+		return on_list(c, r);
+	if (!strcmp(r->path, "/image/v2/images/i/file"))
+		return on_file(c, r);
+	if (!strncmp(r->path, "/volume/v3/p/snapshots", 22))
+		return on_snapshots(c, r);
+	if (!strcmp(r->path, "/network/v2.0/echo")) {
+		bool minor = strcasestr(r->headers, "OpenStack-API-Version") != NULL;
+
+		return text(c, 200, "", minor ? "{\"version\": true}" : "{\"version\": false}");
+	}
+	if (!strcmp(r->path, "/compute/v2.1/echo"))
+		return text(c, 200, "",
+			    strcasestr(r->headers, "OpenStack-API-Version: compute 2.60") ? "{\"version\": true}" : "{\"version\": false}");
+	if (!strcmp(r->path, "/volume/v3/p/echo"))
+		return text(c, 200, "",
+			    strcasestr(r->headers, "OpenStack-API-Version: volume 3.59") ? "{\"version\": true}" : "{\"version\": false}");
+	if (!strcmp(r->path, "/compute/v2.1/conflict"))
+		return text(c, 409, "", "{\"conflictingRequest\": {\"message\": \"in vm_state stopped\"}}");
+	return text(c, 404, "", "{\"itemNotFound\": {\"message\": \"no such thing\"}}");
+}
+
+static struct server *server;
+
+static struct openstack_session *open_session(struct error **err)
+{
+	char url[64];
+	AUTO_JSON json_t *object = NULL, *secret = json_pack("{s:s, s:s, s:s, s:s}", "username", "u", "password", "p<a>ss", "project_name",
+							     "p", "domain_name", "d");
+
+	snprintf(url, sizeof url, "http://127.0.0.1:%u/id/", port);
+	object = json_pack("{s:{s:s, s:s, s:i, s:i}}", "spec", "endpoint", url, "region", "R", "uploadImageRetryCount", 20,
+			   "uploadImageRetryDelay", 1);
+	return openstack_session_open(object, secret, NULL, err);
+}
+
+static int reset(void **state)
+{
+	cloud.life_s = 3600;
+	cloud.logins = cloud.failures = cloud.endless = cloud.posts = cloud.lost_posts = cloud.deletes = cloud.gets = cloud.cuts = 0;
+	cloud.wrong_secret = cloud.no_ranges = cloud.flip = cloud.exists = cloud.deleting = cloud.refuse_post = false;
+	*state = open_session(NULL);
+	return *state ? 0 : -1;
+}
+
+static int close_session(void **state)
+{
+	openstack_session_close(*state);
+	return 0;
+}
+
+static void test_login(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+
+	assert_int_equal(cloud.logins, 1);
+	assert_int_equal(openstack_minor(*state, OPENSTACK_COMPUTE), 60);
+	assert_int_equal(openstack_minor(*state, OPENSTACK_VOLUME), 59);
+	assert_int_equal(openstack_patience_ms(*state), 20000);
+	cloud.wrong_secret = true;
+	assert_null(open_session(&err));
+	assert_string_equal(err->reason, "InvalidLogin");
+	assert_int_equal(err->class, ERROR_PERMANENT);
+	assert_null(strstr(err->message, "p<a>ss"));
+}
+
+static void test_versions_are_told(void **state)
+{
+	static const enum openstack_service with[] = { OPENSTACK_COMPUTE, OPENSTACK_VOLUME };
+
+	for (size_t i = 0; i < 2; i++) {
+		AUTO_JSON json_t *answer = openstack_get(*state, with[i], NULL, NULL, "/echo");
+
+		assert_true(json_is_true(json_object_get(answer, "version")));
+	}
+	AUTO_JSON json_t *answer = openstack_get(*state, OPENSTACK_NETWORK, NULL, NULL, "/echo");
+	assert_true(json_is_false(json_object_get(answer, "version")));
+}
+
+static void test_tokens(void **state)
+{
+	AUTO_JSON json_t *answer = openstack_get(*state, OPENSTACK_COMPUTE, NULL, NULL, "/echo");
+
+	assert_non_null(answer);
+	assert_int_equal(cloud.logins, 1);
+	/* One that the cloud forgot is renewed, once. */
+	cloud.logins = 7;
+	json_decref(answer);
+	answer = openstack_get(*state, OPENSTACK_COMPUTE, NULL, NULL, "/echo");
+	assert_non_null(answer);
+	assert_int_equal(cloud.logins, 8);
+	/* One that ends soon is renewed before it does. */
+	cloud.life_s = 0;
+	assert_int_equal(openstack_session_renew(*state, NULL, NULL), 0);
+	json_decref(answer);
+	answer = openstack_get(*state, OPENSTACK_COMPUTE, NULL, NULL, "/echo");
+	assert_int_equal(cloud.logins, 10);
+}
+
+static void test_failures_that_pass(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	bool unknown = false;
+
+	cloud.failures = 3;
+	AUTO_JSON json_t *answer = openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/echo");
+	assert_non_null(answer);
+	assert_null(openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/absent"));
+	assert_int_equal(err->class, ERROR_NOT_FOUND);
+	assert_non_null(strstr(err->message, "no such thing"));
+	error_free(move_ptr(err));
+	/* What changes something is done once: nobody knows whether it was done. */
+	cloud.failures = 1;
+	struct openstack_deed deed = { .service = OPENSTACK_COMPUTE, .method = "POST", .path = "/conflict" };
+	assert_int_equal(openstack_do(*state, &deed, NULL, &unknown, &err), -1);
+	assert_int_equal(err->code, 503);
+	assert_true(unknown);
+	error_free(move_ptr(err));
+	assert_int_equal(openstack_do(*state, &deed, NULL, &unknown, &err), -1);
+	assert_string_equal(err->reason, "InvalidState");
+	assert_false(unknown);
+}
+
+static void test_pages(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_JSON json_t *all = openstack_list(*state, OPENSTACK_COMPUTE, "/servers?name=x", "servers", NULL, &err);
+
+	assert_int_equal(json_array_size(all), 4);
+	assert_string_equal(answer_id(json_array_get(all, 3), "id"), "id3");
+	cloud.endless = 1;
+	assert_null(openstack_list(*state, OPENSTACK_COMPUTE, "/servers", "servers", NULL, &err));
+	assert_non_null(strstr(err->message, "does not end"));
+	error_free(move_ptr(err));
+	assert_null(openstack_list(*state, OPENSTACK_COMPUTE, "/servers", "images", NULL, &err));
+	assert_string_equal(err->reason, "InvalidAnswer");
+}
+
+/* --- downloads ------------------------------------------------------------------------------------------------------------- */
+
+static int take(void *arg, const void *data, size_t len, struct error **err)
+{
+	(void)err;
+	return buffer_add(arg, data, len);
+}
+
+static int download(struct openstack_session *s, const char *sum, size_t size, struct error **err)
+{
+	AUTO_BUFFER struct buffer got;
+	AUTO_JSON json_t *image =
+		json_pack("{s:s, s:s, s:s, s:I}", "id", "i", "os_hash_algo", "sha256", "os_hash_value", sum, "size", (json_int_t)size);
+	int result;
+
+	buffer_init(&got, 2 * BYTES);
+	result = openstack_download(s, image, take, &got, NULL, err);
+	if (result == 0) {
+		assert_int_equal(got.len, BYTES);
+		assert_memory_equal(got.data, cloud.image, BYTES);
+	}
+	return result;
+}
+
+static void test_downloads(void **state)
+{
+	unsigned char sum[32];
+	char hex[65];
+	AUTO_ERROR struct error *err = NULL;
+
+	for (size_t i = 0; i < BYTES; i++)
+		cloud.image[i] = (char)(i * 7 / 3 + i / 1000);
+	assert_true(EVP_Digest(cloud.image, BYTES, sum, NULL, EVP_sha256(), NULL));
+	for (int i = 0; i < 32; i++)
+		snprintf(hex + 2 * i, 3, "%02X", sum[i]);
+	assert_int_equal(download(*state, hex, BYTES, &err), 0);
+	cloud.cuts = 3;
+	assert_int_equal(download(*state, hex, BYTES, &err), 0);
+	cloud.no_ranges = true;
+	cloud.cuts = 3;
+	assert_int_equal(download(*state, hex, BYTES, &err), 0);
+	assert_int_equal(cloud.cuts, 0);
+	cloud.logins = 20; /* a token that is refused in between */
+	assert_int_equal(download(*state, hex, BYTES, &err), 0);
+	assert_int_equal(download(*state, hex, BYTES + 1, &err), -1);
+	assert_string_equal(err->reason, "StreamTruncated");
+	error_free(move_ptr(err));
+	assert_int_equal(download(*state, hex, BYTES - 1, &err), -1);
+	assert_string_equal(err->reason, "InvalidAnswer");
+	error_free(move_ptr(err));
+	cloud.flip = true;
+	assert_int_equal(download(*state, hex, BYTES, &err), -1);
+	assert_string_equal(err->reason, "ChecksumMismatch");
+	assert_int_equal(err->class, ERROR_TRANSIENT);
+}
+
+/* --- what is made in the cloud --------------------------------------------------------------------------------------------- */
+
+static char ledger[512];
+
+static int write_ledger(void *arg, bool made, const char *kind, const char *id, struct error **err)
+{
+	size_t len = strlen(ledger);
+
+	(void)err;
+	assert_true(strncmp(id, "vm-import-", 10) == 0);
+	snprintf(ledger + len, sizeof ledger - len, "%s%s ", made ? "+" : "-", kind);
+	return *(bool *)arg ? error_set(err, ERROR_CANCELLED, "ImportGone", "gone") : 0;
+}
+
+static void test_artifacts(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	bool full = false;
+	struct artifact_maker m = { .session = *state, .server = "s", .ledger = write_ledger, .ledger_arg = &full, .ledger_lock = &lock };
+	struct artifact a = { 0 };
+	struct poll poll = poll_within(20000, 200);
+	AUTO_ERROR struct error *err = NULL;
+
+	*ledger = 0;
+	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
+	assert_string_equal(a.id, "snap-1");
+	assert_string_equal(a.name, cloud.made_name);
+	assert_string_equal(ledger, "+Snapshot ");
+	assert_int_equal(artifact_wait(&m, &a, NULL, NULL, &err), 0);
+	/* Refused once, then on its way for a while; asked for no more than it takes. */
+	assert_int_equal(artifact_undo(&m, &a, &poll, &err), 0);
+	assert_null(a.name);
+	assert_string_equal(ledger, "+Snapshot -Snapshot ");
+	assert_int_equal(cloud.deletes, 2);
+	/* Refused: nothing is left in the ledger. */
+	*ledger = 0;
+	cloud.refuse_post = true;
+	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), -1);
+	assert_string_equal(err->reason, "QuotaExceeded");
+	assert_null(a.name);
+	assert_string_equal(ledger, "+Snapshot -Snapshot ");
+	error_free(move_ptr(err));
+	/* What cannot be written down is not made. */
+	cloud.refuse_post = false;
+	cloud.posts = 0;
+	full = true;
+	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), -1);
+	assert_int_equal(cloud.posts, 0);
+	artifact_clear(&a);
+}
+
+static void test_lost_answers(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	bool full = false;
+	struct artifact_maker m = { .session = *state, .server = "s", .ledger = write_ledger, .ledger_arg = &full, .ledger_lock = &lock };
+	struct artifact a = { 0 };
+	struct poll poll = poll_within(20000, 200);
+	AUTO_ERROR struct error *err = NULL;
+
+	/* Lost before it was done: it is done again, for nothing of this name is there. */
+	cloud.lost_posts = 1;
+	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
+	assert_true(cloud.posts >= 2);
+	artifact_clear(&a);
+	/* Lost when it was done: it is found by its name. */
+	cloud.posts = 0;
+	cloud.lost_posts = 1;
+	cloud.exists = true;
+	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
+	assert_string_equal(a.id, "snap-1");
+	/* Another process knows its name only. One that is young and not there may still come. */
+	assert_int_equal(artifact_remove(*state, ARTIFACT_SNAPSHOT, a.name, &poll, NULL, &err), 0);
+	assert_false(cloud.exists);
+	assert_int_equal(artifact_remove(*state, ARTIFACT_SNAPSHOT, "vm-import-00000001-0000000000000000-snapshot", &poll, NULL, &err), 0);
+	artifact_clear(&a);
+}
+
+static int start(void **state)
+{
+	(void)state;
+	server = server_start(NULL, handle, NULL);
+	port = server->port;
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	server_stop(server);
+	return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, reset, close_session)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_login), TEST(test_versions_are_told), TEST(test_tokens),    TEST(test_failures_that_pass),
+		TEST(test_pages), TEST(test_downloads),         TEST(test_artifacts), TEST(test_lost_answers),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}
