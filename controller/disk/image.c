@@ -258,6 +258,14 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 	return NULL;
 }
 
+int disk_image_finish(struct disk_image *image, struct error **err)
+{
+	for (unsigned i = 0; i < LAYERS_MAX; i++)
+		if (image->inputs[i] && disk_input_finish(image->inputs[i], err) < 0)
+			return -1;
+	return 0;
+}
+
 void disk_image_close(struct disk_image *image)
 {
 	if (!image)

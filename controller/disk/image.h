@@ -40,6 +40,8 @@ struct disk_image_info {
  * are read by qemu-img (disk/foreign.h), as files of their own only; what is left is refused with the reason UnsupportedFormat. */
 struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set *set, const char *format, struct error **err);
 void disk_image_close(struct disk_image *image); /* accepts NULL */
+/* After the last piece: whether the files say that what came of them is right (disk_input_finish). */
+int disk_image_finish(struct disk_image *image, struct error **err);
 /* Lives as long as the image. */
 const struct disk_image_info *disk_image_info(const struct disk_image *image);
 /* Tells the sink the capacity, then all pieces at or after byte `from` of the disk, ascending. Internal to disk/. */

@@ -60,6 +60,11 @@ int disk_input_read(struct disk_input *in, uint64_t offset, void *data, size_t l
 	return len ? in->ops->read(in->arg, offset, data, len, err) : 0;
 }
 
+int disk_input_finish(struct disk_input *in, struct error **err)
+{
+	return in->ops->finish ? in->ops->finish(in->arg, err) : 0;
+}
+
 void disk_input_next_data(struct disk_input *in, uint64_t at, uint64_t *from, uint64_t *to)
 {
 	*from = at < in->size ? at : in->size;
@@ -143,7 +148,7 @@ static int size_of(int fd, const char *name, uint64_t *size, struct error **err)
 
 struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct error **err)
 {
-	static const struct disk_input_ops ops = { local_read, local_next_data, local_close };
+	static const struct disk_input_ops ops = { .read = local_read, .next_data = local_next_data, .close = local_close };
 	AUTO_FD int owned = fd;
 	struct local *local;
 	uint64_t size = 0;

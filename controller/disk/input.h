@@ -18,6 +18,8 @@ struct disk_input_ops {
 	/* Where the next data at or after `at` lies, as [*from, *to); *from is the size when there is none. What is between is zero. NULL: it
 	 * cannot be told. */
 	void (*next_data)(void *arg, uint64_t at, uint64_t *from, uint64_t *to);
+	/* All that was needed has been read: was it right, where only the whole file shows that (a checksum)? May be NULL. */
+	int (*finish)(void *arg, struct error **err);
 	void (*close)(void *arg); /* may be NULL */
 };
 
@@ -40,6 +42,8 @@ const char *disk_input_name(const struct disk_input *in);
 uint64_t disk_input_size(const struct disk_input *in); /* bytes */
 /* Beyond the end is an error (permanent, FileTruncated) that names the file, the place and what is missing. */
 int disk_input_read(struct disk_input *in, uint64_t offset, void *data, size_t len, struct error **err);
+/* After the last read; what was read counts only when this succeeds. */
+int disk_input_finish(struct disk_input *in, struct error **err);
 /* As next_data of the ops; all is data where it cannot be told. */
 void disk_input_next_data(struct disk_input *in, uint64_t at, uint64_t *from, uint64_t *to);
 

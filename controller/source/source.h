@@ -32,12 +32,13 @@ struct source_disk {
 	uint64_t capacity;    /* bytes of the guest's disk */
 	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
 	bool by_place;        /* any part of it can be read: export_open is used, export_stream is not */
-	const char *host;     /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
-	bool resumable;       /* export_resume sends it from any byte on; its format is "raw" */
+	bool whole; /* by_place: only all of it, read from the start, is known to be right (a checksum): no try goes on where another was */
+	const char *host; /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
+	bool resumable;   /* export_resume sends it from any byte on; its format is "raw" */
 };
 
 /* A running export: the source holds what it needs (a lease) until export_end. Between two streams of a disk its source may find another
- * way to it: then the disk's entry is another one when export_stream or export_resume has returned (-1) to its thread. */
+ * way to it: then the disk's entry is another one when export_stream, export_resume or a read has returned (-1) to its thread. */
 struct source_export {
 	const struct source_ops *ops;
 	const struct source_disk *disks; /* in the model's order; owned by the export */

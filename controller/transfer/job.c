@@ -164,7 +164,7 @@ static int read_disk(struct job *job, struct source_export *export, size_t i, st
 	struct disk_input *in = open_file(&files, NULL, err);
 	CLEANUP(image_close_p) struct disk_image *image = in ? disk_image_open(in, &set, export->disks[i].format, err) : NULL;
 
-	return image ? disk_pipeline_pull(pipeline, image, from, err) : -1;
+	return image && disk_pipeline_pull(pipeline, image, from, err) == 0 ? disk_image_finish(image, err) : -1;
 }
 
 /* All of the disk, or from where an earlier try left it where that can be had. */
@@ -176,7 +176,7 @@ static int receive(struct job *job, struct source_export *export, size_t i, stru
 	uint64_t from = 0;
 	int result;
 
-	if (disk->by_place || (disk->resumable && ops->export_resume))
+	if ((disk->by_place && !disk->whole) || (disk->resumable && ops->export_resume))
 		job->disks[i].transferred = from = disk_pipeline_resume(feed->pipeline);
 	feed->waiting = clock_monotonic_ms();
 	if (disk->by_place)

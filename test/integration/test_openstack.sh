@@ -137,7 +137,7 @@ set_limits '{"volumes": 1, "gigabytes": 3}'
 if import refused; then fail "all were imported"; fi
 refusal() { # refusal IMPORT TEXT...: what was said of it
 	local message
-	message=$(grep "^default/$1 " "$WORK/said" | tail -n 1)
+	message=$(grep " default/$1 failed" "$WORK/said" | tail -n 1)
 	shift
 	for text in "$@"; do assert_contains "what was said" "$message" "$text"; done
 }

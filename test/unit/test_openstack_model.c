@@ -628,7 +628,7 @@ static void test_quotas(void **state)
 		{ LIMITS("5", "2", "16"), "null", "" },
 		{ LIMITS("5", "1", "13"), "null", "" }, /* no snapshot, but a copy */
 		{ LIMITS("5", "2", "15"), "null", "" }, /* the same */
-		{ LIMITS("5", "1", "12"), "null", "lacks 1 GiB to copy the disk root" },
+		{ LIMITS("5", "1", "12"), "null", "lacks 1 GiB to copy \"root\"" },
 		{ LIMITS("4", "-1", "-1"), "null", "lacks 1 volume to copy" },
 		{ LIMITS("3", "-1", "11"), "null", "lacks 1 volume, 2 GiB to copy" },
 		{ LIMITS("-1", "-1", "-1"), "{'usage': {'image_count_total': {'limit': 5, 'usage': 5}}}", "quota of images is used up" },

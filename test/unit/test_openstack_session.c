@@ -1,4 +1,4 @@
-// links: source/openstack net xml api json base PkgConfig::jansson PkgConfig::ssl PkgConfig::crypto
+// links: source/openstack disk net xml api json base PkgConfig::jansson PkgConfig::ssl PkgConfig::crypto
 /* A session with a cloud whose tokens end, whose services fail for a while, whose lists have pages, and whose answers get lost. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,16 +13,20 @@
 #include "source/openstack/answer.h"
 #include "source/openstack/artifact.h"
 #include "source/openstack/download.h"
+#include "source/openstack/image_input.h"
 #include "source/openstack/session.h"
 #include "json/codec.h"
 
 #define BYTES 300000
+#define BIG (100u << 20)
 
 static struct {
 	atomic_uint logins, life_s, failures, endless, posts, lost_posts, deletes, gets, cuts;
 	atomic_bool wrong_secret, no_ranges, flip, exists, deleting, refuse_post;
 	_Atomic(const char *) name;
 	char image[BYTES];
+	char *big;
+	atomic_uint parts; /* requests of parts of it */
 	char made_name[128];
 	pthread_mutex_t lock;
 } cloud = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -73,26 +77,31 @@ static bool on_list(struct conn *c, const struct server_request *r)
 	return text(c, 200, "", body);
 }
 
-static bool on_file(struct conn *c, const struct server_request *r)
+static bool on_file(struct conn *c, const struct server_request *r, const char *bytes, size_t size)
 {
 	const char *range = strcasestr(r->headers, "\r\nRange: bytes=");
-	size_t from = range && !cloud.no_ranges ? strtoul(range + 15, NULL, 10) : 0, len = BYTES - from;
-	char first = cloud.image[from];
+	char *end = NULL;
+	size_t from = range && !cloud.no_ranges ? strtoul(range + 15, &end, 10) : 0, len = size - from;
+	char first = bytes[from];
 	bool ok;
 
+	if (end && end[0] == '-' && end[1] >= '0' && end[1] <= '9') {
+		len = strtoul(end + 1, NULL, 10) - from + 1;
+		cloud.parts++;
+	}
 	if (range && !cloud.no_ranges)
-		conn_printf(c, "HTTP/1.1 206 X\r\nContent-Range: bytes %zu-%d/%d\r\nContent-Length: %zu\r\n\r\n", from, BYTES - 1, BYTES,
-			    len);
+		conn_printf(c, "HTTP/1.1 206 X\r\nContent-Range: bytes %zu-%zu/%zu\r\nContent-Length: %zu\r\n\r\n", from, from + len - 1,
+			    size, len);
 	else
 		conn_printf(c, "HTTP/1.1 200 X\r\nContent-Length: %zu\r\n\r\n", len);
 	if (cloud.flip)
 		first ^= 1;
 	if (cloud.cuts && cloud.cuts--) {
 		conn_write(c, &first, 1);
-		conn_write(c, cloud.image + from + 1, len / 3);
+		conn_write(c, bytes + from + 1, len / 3);
 		return false;
 	}
-	ok = conn_write(c, &first, 1) && conn_write(c, cloud.image + from + 1, len - 1);
+	ok = conn_write(c, &first, 1) && conn_write(c, bytes + from + 1, len - 1);
 	return ok;
 }
 
@@ -154,7 +163,9 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 	if (!strncmp(r->path, "/compute/v2.1/servers", 21))
 		return on_list(c, r);
 	if (!strcmp(r->path, "/image/v2/images/i/file"))
-		return on_file(c, r);
+		return on_file(c, r, cloud.image, BYTES);
+	if (!strcmp(r->path, "/image/v2/images/big/file"))
+		return on_file(c, r, cloud.big, BIG);
 	if (!strncmp(r->path, "/volume/v3/p/snapshots", 22))
 		return on_snapshots(c, r);
 	if (!strcmp(r->path, "/network/v2.0/echo")) {
@@ -345,6 +356,94 @@ static void test_downloads(void **state)
 	assert_int_equal(err->class, ERROR_TRANSIENT);
 }
 
+/* --- images that are read at any place -------------------------------------------------------------------------------------- */
+
+static void count(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void read_and_compare(struct disk_input *in, uint64_t offset, size_t len)
+{
+	AUTO_FREE char *data = malloc(len);
+	AUTO_ERROR struct error *err = NULL;
+
+	if (disk_input_read(in, offset, data, len, &err) < 0)
+		fail_msg("%s", err->message);
+	assert_memory_equal(data, cloud.big + offset, len);
+}
+
+static json_t *big_image(void)
+{
+	unsigned char sum[64];
+	char hex[129];
+
+	for (uint32_t i = 0; i < BIG; i += 4)
+		memcpy(cloud.big + i, &(uint32_t){ i * 2654435761u }, 4);
+	assert_true(EVP_Digest(cloud.big, BIG, sum, NULL, EVP_sha512(), NULL));
+	for (int i = 0; i < 64; i++)
+		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+	return json_pack("{s:s, s:s, s:s, s:s, s:I}", "id", "big", "name", "big", "os_hash_algo", "sha512", "os_hash_value", hex, "size",
+			 (json_int_t)BIG);
+}
+
+static void test_reading_at_any_place(void **state)
+{
+	AUTO_FREE char *bytes = malloc(BIG);
+	AUTO_JSON json_t *image = NULL;
+	AUTO_ERROR struct error *err = NULL;
+	struct disk_input *in;
+	unsigned told = 0;
+	char byte;
+
+	cloud.big = bytes;
+	image = big_image();
+	cloud.parts = 0;
+	in = openstack_image_input(*state, image, count, &told, NULL, &err);
+	assert_int_equal(disk_input_size(in), BIG);
+	/* Tables and data as they come in the stream, with looks back. */
+	read_and_compare(in, 0, 512);
+	read_and_compare(in, 65536, 65536);
+	for (uint32_t at = 1 << 20; at < 20u << 20; at += 1 << 20) {
+		read_and_compare(in, at, 1 << 20);
+		read_and_compare(in, at - 100000, 16384);
+	}
+	assert_int_equal(cloud.parts, 0);
+	/* A table at the end, and what is long past. */
+	read_and_compare(in, BIG - 16384, 16384);
+	read_and_compare(in, 0, 512);
+	assert_int_equal(cloud.parts, 2);
+	cloud.cuts = 2; /* of the part, and of nothing else */
+	read_and_compare(in, 5, 1 << 20);
+	for (uint32_t at = 20u << 20; at < BIG; at += 5 << 20)
+		read_and_compare(in, at, 1 << 20);
+	assert_int_equal(disk_input_read(in, BIG - 1, &byte, 2, &err), -1);
+	error_free(move_ptr(err));
+	assert_int_equal(disk_input_finish(in, &err), 0);
+	disk_input_close(in);
+	assert_int_equal(told, 0);
+
+	/* A store that gives no parts. */
+	cloud.no_ranges = true;
+	in = openstack_image_input(*state, image, count, &told, NULL, &err);
+	read_and_compare(in, 30u << 20, 1 << 20); /* on which the stream hurries */
+	assert_int_equal(disk_input_read(in, 0, &byte, 1, &err), -1);
+	assert_string_equal(err->reason, NO_RANGES);
+	assert_int_equal(err->class, ERROR_TRANSIENT);
+	assert_int_equal(told, 1);
+	error_free(move_ptr(err));
+	disk_input_close(in); /* in the middle */
+	cloud.no_ranges = false;
+
+	/* Other bytes than the checksum says are found out at the end, also when they were not read. */
+	cloud.flip = true;
+	in = openstack_image_input(*state, image, count, &told, NULL, &err);
+	read_and_compare(in, 10u << 20, 1 << 20);
+	assert_int_equal(disk_input_finish(in, &err), -1);
+	assert_string_equal(err->reason, "ChecksumMismatch");
+	disk_input_close(in);
+}
+
 /* --- what is made in the cloud --------------------------------------------------------------------------------------------- */
 
 static char ledger[512];
@@ -443,8 +542,15 @@ static int stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_login), TEST(test_versions_are_told), TEST(test_tokens),    TEST(test_failures_that_pass),
-		TEST(test_pages), TEST(test_downloads),         TEST(test_artifacts), TEST(test_lost_answers),
+		TEST(test_login),
+		TEST(test_versions_are_told),
+		TEST(test_tokens),
+		TEST(test_failures_that_pass),
+		TEST(test_pages),
+		TEST(test_downloads),
+		TEST(test_reading_at_any_place),
+		TEST(test_artifacts),
+		TEST(test_lost_answers),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

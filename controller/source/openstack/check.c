@@ -106,8 +106,7 @@ void openstack_check_quota(const json_t *gathered, const struct vm_model *m, con
 		if (root && (!format || !strcmp(format, "raw")))
 			continue;
 		if ((root || !quota_fits(&by_snapshot, left, lacks)) && !quota_fits(&by_copy, left, lacks))
-			problem_add(problems,
-				    "the project's block storage quota lacks %s to copy the disk %.100s; raise it or delete something",
+			problem_add(problems, "the project's block storage quota lacks %s to copy \"%.100s\"; raise it or delete something",
 				    lacks, disk->label ? disk->label : disk->id);
 	}
 	if (any && !image_quota(images, "image_count_total"))

@@ -103,6 +103,65 @@ static int check_sum(struct download *d, const json_t *image, const char *wanted
 			 wanted);
 }
 
+/* --- a part of it ---------------------------------------------------------------------------------------------------------- */
+
+struct part {
+	uint64_t from;
+	char *to;
+	size_t len, passed;
+};
+
+static int part_begin(void *arg, const struct http_response *head, struct error **err)
+{
+	struct part *p = arg;
+	AUTO_FREE char *range = http_response_header(head, "Content-Range");
+	uint64_t from = 0;
+
+	if (head->status != 206 || !range || sscanf(range, "bytes %" SCNu64 "-", &from) != 1 || from != p->from)
+		return error_set(err, ERROR_PERMANENT, NO_RANGES, "the image store does not send parts of images");
+	return 0;
+}
+
+static int part_data(void *arg, const void *data, size_t len, struct error **err)
+{
+	struct part *p = arg;
+
+	if (len > p->len - p->passed)
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server sent more than it was asked for");
+	memcpy(p->to + p->passed, data, len);
+	p->passed += len;
+	return 0;
+}
+
+int openstack_download_part(struct openstack_session *s, const char *id, uint64_t from, void *to, size_t len, struct cancel *cancel,
+			    struct error **err)
+{
+	struct backoff backoff = { .base_ms = 300, .cap_ms = 8000 };
+	AUTO_FREE char *path = NULL;
+
+	if (asprintf(&path, "/images/%s/file", id) < 0) {
+		path = NULL;
+		return error_set_errno(err, ENOMEM, "cannot fetch the image");
+	}
+	for (unsigned tries = 0;; tries++) {
+		AUTO_ERROR struct error *failed = NULL;
+		struct part p = { .from = from, .to = to, .len = len };
+
+		if (openstack_stream(s, OPENSTACK_IMAGE, path, from, len, part_begin, part_data, &p, cancel, &failed) == 0) {
+			if (p.passed == len)
+				return 0;
+			/* Without a first byte nobody was asked whether it is a part. */
+			error_set(&failed, ERROR_TRANSIENT, "StreamTruncated", "the server sent %zu of %zu bytes", p.passed, len);
+		}
+		if (failed->code == 416 || failed->code == 400 || failed->code == 501)
+			return error_set(err, ERROR_PERMANENT, NO_RANGES, "the image store does not send parts of images");
+		if (failed->class != ERROR_TRANSIENT || tries >= RESUMES || cancel_wait(cancel, backoff_next(&backoff)))
+			return error_move(err, move_ptr(failed));
+	}
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------------------------- */
+
 int openstack_download(struct openstack_session *s, const json_t *image, source_sink sink, void *arg, struct cancel *cancel,
 		       struct error **err)
 {
@@ -126,7 +185,7 @@ int openstack_download(struct openstack_session *s, const json_t *image, source_
 		AUTO_ERROR struct error *failed = NULL;
 		uint64_t before = d.passed;
 
-		if (openstack_stream(s, OPENSTACK_IMAGE, path, d.no_ranges ? 0 : d.passed, on_begin, on_data, &d, cancel, &failed) == 0)
+		if (openstack_stream(s, OPENSTACK_IMAGE, path, d.no_ranges ? 0 : d.passed, 0, on_begin, on_data, &d, cancel, &failed) == 0)
 			break;
 		if (d.size && d.passed == d.size && !d.refused)
 			break; /* it ended where the last byte was, too */

@@ -9,3 +9,8 @@
 /* image: as the Image API describes it. A sum that is another one: transient ChecksumMismatch. */
 int openstack_download(struct openstack_session *s, const json_t *image, source_sink sink, void *arg, struct cancel *cancel,
 		       struct error **err);
+
+#define NO_RANGES "NoRanges"
+/* len bytes from byte `from` on. Permanent NO_RANGES where the store gives no parts. */
+int openstack_download_part(struct openstack_session *s, const char *id, uint64_t from, void *to, size_t len, struct cancel *cancel,
+			    struct error **err);

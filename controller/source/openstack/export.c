@@ -10,6 +10,7 @@
 #include "source/openstack/artifact.h"
 #include "source/openstack/download.h"
 #include "source/openstack/fill.h"
+#include "source/openstack/image_input.h"
 #include "source/openstack/model.h"
 #include "source/openstack/quota.h"
 #include "json/codec.h"
@@ -25,7 +26,10 @@ struct export_disk {
 	uint64_t capacity;
 	struct artifact made[ARTIFACTS]; /* in the order of their making */
 	size_t made_count;
-	json_t *image; /* ready to be downloaded; NULL: not yet */
+	json_t *image;  /* ready to be downloaded; NULL: not yet */
+	bool no_ranges; /* its store gives no parts of images, and the qcow2 image could not be read without */
+	bool stale;     /* so another image must be made */
+	struct source_disk *entry;
 	struct quota_need share;
 	bool has_share;
 };
@@ -40,6 +44,7 @@ struct openstack_export {
 	atomic_bool no_direct; /* the cloud uploads no volume in use */
 	struct export_disk *disks;
 	struct source_disk *list;
+	char *endpoint;
 };
 
 static struct openstack_export *self(struct source_export *e)
@@ -63,6 +68,7 @@ static void export_free(struct openstack_export *x)
 		free((void *)x->list[i].id);
 	free(x->list);
 	free(x->server);
+	free(x->endpoint);
 	free(x);
 }
 
@@ -79,9 +85,10 @@ struct source_export *openstack_export_begin(struct openstack_session *s, const 
 	pthread_mutex_init(&x->ledger_lock, NULL);
 	x->session = s;
 	x->server = strdup(model->source_id);
+	x->endpoint = openstack_host(s, OPENSTACK_IMAGE);
 	x->disks = calloc(model->disk_count + 1, sizeof *x->disks);
 	x->list = calloc(model->disk_count + 1, sizeof *x->list);
-	if (!x->server || !x->disks || !x->list)
+	if (!x->server || !x->endpoint || !x->disks || !x->list)
 		goto memory;
 	for (size_t i = 0; i < model->disk_count; i++) {
 		const struct vm_disk *disk = &model->disks[i];
@@ -92,6 +99,7 @@ struct source_export *openstack_export_begin(struct openstack_session *s, const 
 			goto memory;
 		x->disks[i].id = x->list[i].id;
 		x->disks[i].capacity = disk->capacity;
+		x->disks[i].entry = &x->list[i];
 	}
 	x->maker = (struct artifact_maker){
 		.session = s, .server = x->server, .ledger = ledger, .ledger_arg = ledger_arg, .ledger_lock = &x->ledger_lock
@@ -99,6 +107,7 @@ struct source_export *openstack_export_begin(struct openstack_session *s, const 
 	if (quota_ask(s, &left, cancel, err) < 0 || !(x->quota = quota_new(&left, err)))
 		return NULL;
 	x->export.ops = ops;
+	x->export.endpoint = x->endpoint;
 	x->export.disks = x->list;
 	return &move_ptr(x)->export;
 memory:
@@ -244,6 +253,16 @@ static int check_container(const json_t *image, struct error **err)
 	return 0;
 }
 
+/* A qcow2 image of exactly the disk's size is read as it is. */
+static bool read_by_place(const struct export_disk *d, const json_t *image)
+{
+	const char *format = answer_text(image, "disk_format");
+	uint64_t bytes = 0, size = 0;
+
+	return format && !strcmp(format, "qcow2") && !d->no_ranges && answer_number(image, "virtual_size", &bytes) &&
+	       bytes == d->capacity && answer_number(image, "size", &size) && size;
+}
+
 static int prepare_root(struct openstack_export *x, struct export_disk *d, struct cancel *cancel, struct error **err)
 {
 	AUTO_JSON json_t *image = NULL;
@@ -254,7 +273,7 @@ static int prepare_root(struct openstack_export *x, struct export_disk *d, struc
 	    !(image = get_image(x, d, cancel, err)) || check_container(image, err) < 0)
 		return -1;
 	format = answer_text(image, "disk_format");
-	if (format && !strcmp(format, "raw"))
+	if ((format && !strcmp(format, "raw")) || read_by_place(d, image))
 		return 0;
 	answer_number(image, "virtual_size", &bytes);
 	answer_number(image, "min_disk", &min_gib);
@@ -272,12 +291,28 @@ static int prepare(struct openstack_export *x, struct export_disk *d, struct can
 	/* What an earlier try could not remove. */
 	if (undo_now(x, d, err) < 0)
 		return -1;
+	d->stale = false;
 	if ((strcmp(d->id, OPENSTACK_ROOT) ? prepare_volume(x, d, cancel, err) : prepare_root(x, d, cancel, err)) == 0 &&
 	    (d->image = get_image(x, d, cancel, err)) && check_container(d->image, err) == 0)
 		return 0;
 	if (!cancel_requested(cancel))
 		undo_now(x, d, NULL); /* else the end of the export does it */
 	return -1;
+}
+
+/* The way in which the disk comes from now on. */
+static void set_way(struct export_disk *d, bool by_place)
+{
+	d->entry->by_place = d->entry->whole = by_place;
+	d->entry->format = by_place ? "qcow2" : "raw";
+}
+
+static void no_ranges(void *arg)
+{
+	struct export_disk *d = arg;
+
+	d->no_ranges = d->stale = true;
+	set_way(d, false);
 }
 
 int openstack_export_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
@@ -290,12 +325,32 @@ int openstack_export_stream(struct source_export *e, size_t i, source_sink sink,
 		return fill_rest(&fill, cancel, err);
 	if (!strcmp(d->id, OPENSTACK_SWAP))
 		return fill_swap(&fill, cancel, err);
-	if (!d->image && prepare(x, d, cancel, err) < 0)
+	if ((!d->image || d->stale) && prepare(x, d, cancel, err) < 0)
 		return -1;
+	if (read_by_place(d, d->image)) {
+		set_way(d, true);
+		return error_set(err, ERROR_TRANSIENT, "FormatFound", "the root disk's image is in the format qcow2");
+	}
 	if (openstack_download(x->session, d->image, fill_push, &fill, cancel, err) < 0 || fill_rest(&fill, cancel, err) < 0)
 		return -1;
 	undo_now(x, d, NULL); /* what stays is tried again at the end */
 	return 0;
+}
+
+struct disk_input *openstack_export_open(struct source_export *e, size_t i, const char *name, struct cancel *cancel, struct error **err)
+{
+	struct openstack_export *x = self(e);
+	struct export_disk *d = &x->disks[i];
+
+	if (name) {
+		error_set(err, ERROR_PERMANENT, "NameRefused", "the image names another file, \"%.100s\", which it must not", name);
+		return NULL;
+	}
+	if (!d->image) {
+		error_set(err, ERROR_TRANSIENT, "NotPrepared", "the image of the disk is not there");
+		return NULL;
+	}
+	return openstack_image_input(x->session, d->image, no_ranges, d, cancel, err);
 }
 
 void openstack_export_progress(struct source_export *e, unsigned percent)

@@ -181,6 +181,7 @@ const struct source_ops openstack_source_ops = {
 	.power_on = power_on,
 	.export_begin = export_begin,
 	.export_stream = openstack_export_stream,
+	.export_open = openstack_export_open,
 	.export_progress = openstack_export_progress,
 	.export_end = openstack_export_end,
 	.cleanup = cleanup,

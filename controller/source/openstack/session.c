@@ -494,14 +494,14 @@ int openstack_delete(struct openstack_session *s, enum openstack_service service
 	return error_move(err, move_ptr(failed));
 }
 
-int openstack_stream(struct openstack_session *s, enum openstack_service service, const char *path, uint64_t from, http_begin begin,
-		     http_sink sink, void *arg, struct cancel *cancel, struct error **err)
+int openstack_stream(struct openstack_session *s, enum openstack_service service, const char *path, uint64_t from, uint64_t len,
+		     http_begin begin, http_sink sink, void *arg, struct cancel *cancel, struct error **err)
 {
-	char range[64];
+	char range[80];
 	struct call c = { .service = service,
 			  .method = "GET",
 			  .path = path,
-			  .range = from ? range : NULL,
+			  .range = from || len ? range : NULL,
 			  .begin = begin,
 			  .sink = sink,
 			  .sink_arg = arg,
@@ -509,8 +509,19 @@ int openstack_stream(struct openstack_session *s, enum openstack_service service
 	AUTO_RESPONSE struct http_response response = { 0 };
 	bool sent;
 
-	snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)from);
+	if (len)
+		snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)from, (unsigned long long)(from + len - 1));
+	else
+		snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)from);
 	return call_once(s, &c, &response, &sent, err);
+}
+
+char *openstack_host(struct openstack_session *s, enum openstack_service service)
+{
+	LOCK_GUARD(&s->lock);
+	const char *host = strstr(s->grant.urls[service], "://") + 3;
+
+	return strndup(host, strcspn(host, "/?#"));
 }
 
 /* --- beginning and end ----------------------------------------------------------------------------------------------------- */

@@ -45,6 +45,9 @@ int openstack_do(struct openstack_session *s, const struct openstack_deed *deed,
 /* DELETE of a path; one that is not there is success. */
 int openstack_delete(struct openstack_session *s, enum openstack_service service, const char *path, struct error **err);
 
-/* GETs a body into a sink, from byte `from` on (0: no range is asked for). Not repeated, but for a refused token. */
-int openstack_stream(struct openstack_session *s, enum openstack_service service, const char *path, uint64_t from, http_begin begin,
-		     http_sink sink, void *arg, struct cancel *cancel, struct error **err);
+/* GETs a body into a sink: len bytes from byte `from` on, len 0: to the end (from 0 as well: no range is asked for). Not repeated, but for a
+ * refused token. */
+int openstack_stream(struct openstack_session *s, enum openstack_service service, const char *path, uint64_t from, uint64_t len,
+		     http_begin begin, http_sink sink, void *arg, struct cancel *cancel, struct error **err);
+/* "name:port" of the service. Owned, NULL when memory is out. */
+char *openstack_host(struct openstack_session *s, enum openstack_service service);
