@@ -131,6 +131,7 @@ static bool on_snapshots(struct conn *c, const struct server_request *r)
 		return text(c, 202, "", "");
 	}
 	if (strstr(r->path, "/detail")) {
+		LOCK_GUARD(&cloud.lock);
 		snprintf(body, sizeof body, "{\"snapshots\": [{\"id\": \"other\", \"name\": \"x%s\"}%s%s%s]}", cloud.made_name,
 			 cloud.exists ? ", {\"id\": \"snap-1\", \"name\": \"" : "", cloud.exists ? cloud.made_name : "",
 			 cloud.exists ? "\"}" : "");
@@ -330,8 +331,6 @@ static void test_downloads(void **state)
 	char hex[65];
 	AUTO_ERROR struct error *err = NULL;
 
-	for (size_t i = 0; i < BYTES; i++)
-		cloud.image[i] = (char)(i * 7 / 3 + i / 1000);
 	assert_true(EVP_Digest(cloud.image, BYTES, sum, NULL, EVP_sha256(), NULL));
 	for (int i = 0; i < 32; i++)
 		snprintf(hex + 2 * i, 3, "%02X", sum[i]);
@@ -378,8 +377,6 @@ static json_t *big_image(void)
 	unsigned char sum[64];
 	char hex[129];
 
-	for (uint32_t i = 0; i < BIG; i += 4)
-		memcpy(cloud.big + i, &(uint32_t){ i * 2654435761u }, 4);
 	assert_true(EVP_Digest(cloud.big, BIG, sum, NULL, EVP_sha512(), NULL));
 	for (int i = 0; i < 64; i++)
 		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
@@ -389,15 +386,12 @@ static json_t *big_image(void)
 
 static void test_reading_at_any_place(void **state)
 {
-	AUTO_FREE char *bytes = malloc(BIG);
-	AUTO_JSON json_t *image = NULL;
+	AUTO_JSON json_t *image = big_image();
 	AUTO_ERROR struct error *err = NULL;
 	struct disk_input *in;
 	unsigned told = 0;
 	char byte;
 
-	cloud.big = bytes;
-	image = big_image();
 	cloud.parts = 0;
 	in = openstack_image_input(*state, image, count, &told, NULL, &err);
 	assert_int_equal(disk_input_size(in), BIG);
@@ -470,7 +464,9 @@ static void test_artifacts(void **state)
 	*ledger = 0;
 	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
 	assert_string_equal(a.id, "snap-1");
+	pthread_mutex_lock(&cloud.lock);
 	assert_string_equal(a.name, cloud.made_name);
+	pthread_mutex_unlock(&cloud.lock);
 	assert_string_equal(ledger, "+Snapshot ");
 	assert_int_equal(artifact_wait(&m, &a, NULL, NULL, &err), 0);
 	/* Refused once, then on its way for a while; asked for no more than it takes. */
@@ -509,11 +505,12 @@ static void test_lost_answers(void **state)
 	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
 	assert_true(cloud.posts >= 2);
 	artifact_clear(&a);
-	/* Lost when it was done: it is found by its name. */
+	/* Lost when it was done: it is found by its name, and not asked for again. */
 	cloud.posts = 0;
 	cloud.lost_posts = 1;
 	cloud.exists = true;
 	assert_int_equal(artifact_snapshot(&m, "v", &a, &err), 0);
+	assert_int_equal(cloud.posts, 1);
 	assert_string_equal(a.id, "snap-1");
 	/* Another process knows its name only. One that is young and not there may still come. */
 	assert_int_equal(artifact_remove(*state, ARTIFACT_SNAPSHOT, a.name, &poll, NULL, &err), 0);
@@ -525,6 +522,13 @@ static void test_lost_answers(void **state)
 static int start(void **state)
 {
 	(void)state;
+	cloud.big = malloc(BIG);
+	if (!cloud.big)
+		return -1;
+	for (uint32_t i = 0; i < BIG; i += 4)
+		memcpy(cloud.big + i, &(uint32_t){ i * 2654435761u }, 4);
+	for (size_t i = 0; i < BYTES; i++)
+		cloud.image[i] = (char)(i * 7 / 3 + i / 1000);
 	server = server_start(NULL, handle, NULL);
 	port = server->port;
 	return 0;
@@ -534,6 +538,7 @@ static int stop(void **state)
 {
 	(void)state;
 	server_stop(server);
+	free(cloud.big);
 	return 0;
 }
 

@@ -441,10 +441,17 @@ int artifact_undo(const struct artifact_maker *m, struct artifact *a, struct pol
 
 	if (!a->name)
 		return 0;
-	/* Where its id is known there is no need to look for it by its name. */
-	if ((a->id && !a->of_server ? delete_one(m->session, a->kind, a->id, poll, NULL, &failed)
-				    : artifact_remove(m->session, a->kind, a->name, poll, NULL, &failed)) < 0)
+	/* Where its id is known it need not be waited for; but something between us and the cloud may have asked for it twice. */
+	if (a->id && !a->of_server) {
+		AUTO_JSON json_t *twins = NULL;
+
+		if (delete_one(m->session, a->kind, a->id, poll, NULL, &failed) < 0 ||
+		    !(twins = find(m->session, a->kind, a->name, NULL, &failed)) ||
+		    delete_all(m->session, a->kind, twins, poll, NULL, &failed) < 0)
+			return error_move(err, move_ptr(failed));
+	} else if (artifact_remove(m->session, a->kind, a->name, poll, NULL, &failed) < 0) {
 		return error_move(err, move_ptr(failed));
+	}
 	if (tell_ledger(m, false, a, &failed) < 0 && failed->class != ERROR_CANCELLED)
 		return error_move(err, move_ptr(failed));
 	artifact_clear(a);

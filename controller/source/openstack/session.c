@@ -293,6 +293,7 @@ static int call_once(struct openstack_session *s, const struct call *c, struct h
 					  .begin = c->begin,
 					  .sink = c->sink,
 					  .sink_arg = c->sink_arg,
+					  .once = !strcmp(c->method, "POST"), /* a second one could make a second object */
 					  .cancel = c->cancel };
 		AUTO_ERROR struct error *failed = NULL;
 		result = http_perform(s->http, &q, response, &failed);
