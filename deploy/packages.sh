@@ -3,7 +3,7 @@
 #   deploy/packages.sh build    to build the program
 #   deploy/packages.sh run      what runs beside it: authorities' certificates, qemu-img
 #   deploy/packages.sh test     its unit tests, sanitizers, fuzz targets
-#   deploy/packages.sh peers    the programs it is tried against (test/peers): vSphere, Kubernetes, a guest in QEMU; the image's builder
+#   deploy/packages.sh peers    the programs it is tried against (test/peers): vSphere, Kubernetes, OpenStack, a guest in QEMU; the image's builder
 # Several can be named. Go comes from test/peers/go.sh, for Debian 12 has none that is new enough.
 set -euo pipefail
 

@@ -132,6 +132,10 @@ if wants integration; then
 	else
 		count "build of the peers" 1
 	fi
+	if [ "$(id -u)" = 0 ]; then # packages of an OpenStack, unpacked and not installed
+		B=${XDG_CACHE_HOME:-$HOME/.cache}/vm-import-controller/openstack test/peers/openstack/up.sh fetch >"$results/openstack.log" 2>&1 ||
+			{ tail -n 5 "$results/openstack.log"; count "OpenStack's packages" 1; }
+	fi
 	# With the sanitizers: a daemon that leaks ends with an error, and that fails the scenario.
 	if [ $asan = 1 ] || build asan; then
 		tests "Scenarios on real peers, under the address and undefined behaviour sanitizers" asan integration

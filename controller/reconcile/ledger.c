@@ -149,6 +149,7 @@ static int undo(struct step *s, struct session **session, const struct vmimport_
 int ledger_clean(struct step *s, struct error **err)
 {
 	AUTO_SESSION struct session *session = NULL;
+	AUTO_ERROR struct error *busy = NULL;
 
 	for (size_t i = s->status->ledger_count; i-- > 0;) {
 		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
@@ -164,9 +165,12 @@ int ledger_clean(struct step *s, struct error **err)
 		/* A session that cannot be ended ends by itself: no reason to wait for a source that does not answer. */
 		if (undo(s, &session, entry, &failed) < 0 && !is_session) {
 			error_wrap(&failed, "cannot undo %s %s at the source", entry->kind, entry->id);
-			return error_move(err, move_ptr(failed));
+			if (strcmp(failed->reason, "SourceBusy")) /* else the source answers, and may let go of others */
+				return error_move(err, move_ptr(failed));
+			busy = busy ? busy : move_ptr(failed);
+			continue;
 		}
 		drop_at(s->status, i);
 	}
-	return 0;
+	return busy ? error_move(err, move_ptr(busy)) : 0;
 }

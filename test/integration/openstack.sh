@@ -22,13 +22,16 @@ start_openstack() {
 	fi
 	KEYSTONE=${KEYSTONE:-5000} GLANCE=${GLANCE:-9292} CINDER=${CINDER:-8776} NOVA=${NOVA:-8774} NEUTRON=${NEUTRON:-9696}
 	FRONT=$(free_port)
-	FRONT_URL=http://127.0.0.1:$FRONT
-	python3 "$OPENSTACK/front.py" "$FRONT" identity=http://127.0.0.1:"$KEYSTONE" image=http://127.0.0.1:"$GLANCE" \
+	FRONT_URL=https://127.0.0.1:$FRONT
+	FRONT_CA=$WORK/front.pem
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=front.test -addext subjectAltName=IP:127.0.0.1 \
+		-keyout "$WORK/front.key" -out "$FRONT_CA" 2>"$WORK/openssl.log"
+	FRONT_CERT=$FRONT_CA FRONT_KEY=$WORK/front.key python3 "$OPENSTACK/front.py" "$FRONT" identity=http://127.0.0.1:"$KEYSTONE" image=http://127.0.0.1:"$GLANCE" \
 		volume=http://127.0.0.1:"$CINDER" compute=http://127.0.0.1:"$NOVA" network=http://127.0.0.1:"$NEUTRON" 2>"$WORK/front.log" &
 	background+=($!)
-	wait_for 30 curl -fsS "$FRONT_URL/_log"
+	wait_for 30 front _log
 	os_login
-	os_front
+	[ "${OPENSTACK_FRONT:-yes}" = no ] || os_front
 	note "OpenStack peer in $B, its front at $FRONT_URL"
 }
 
@@ -47,11 +50,13 @@ os_login() {
 	ADMIN_TOKEN=$(os_token admin admin)
 	TOKEN=$(os_token demo demo)
 	PROJECT=$(jq -r .token.project.id "$WORK/token.json")
+	DEMO_USER=$(jq -r .token.user.id "$WORK/token.json")
 }
 
-# The catalogue leads to the front, with paths and slashes as clouds behind a load balancer have them.
+# The catalogue's admin interface, which the services do not use among themselves, leads to the front, with paths and slashes as clouds
+# behind a load balancer have them.
 os_front() {
-	local services type url id
+	local services type url id old
 	services=$(TOKEN=$ADMIN_TOKEN os identity GET /v3/services)
 	for type in image volumev3 compute network; do
 		case $type in
@@ -61,9 +66,11 @@ os_front() {
 		network) url=$FRONT_URL/network ;;
 		esac
 		id=$(jq -r ".services[] | select(.type == \"$type\") | .id" <<<"$services")
-		for id in $(TOKEN=$ADMIN_TOKEN os identity GET "/v3/endpoints?service_id=$id&interface=public" | jq -r '.endpoints[].id'); do
-			TOKEN=$ADMIN_TOKEN os identity PATCH "/v3/endpoints/$id" '{"endpoint": {"url": "'"$url"'"}}' >/dev/null
+		for old in $(TOKEN=$ADMIN_TOKEN os identity GET "/v3/endpoints?service_id=$id&interface=admin" | jq -r '.endpoints[].id'); do
+			TOKEN=$ADMIN_TOKEN os identity DELETE "/v3/endpoints/$old"
 		done
+		TOKEN=$ADMIN_TOKEN os identity POST /v3/endpoints \
+			'{"endpoint": {"service_id": "'"$id"'", "interface": "admin", "region_id": "RegionOne", "url": "'"$url"'"}}' >/dev/null
 	done
 }
 
@@ -101,24 +108,32 @@ os_things() {
 	os image GET '/images?limit=1000' | jq -r '.images[] | "image \(.id) \(.name) \(.status)"'
 }
 
-front_fault() { curl -fsS -X POST -d "$1" "$FRONT_URL/_faults" >/dev/null; }
-front_clear() { curl -fsS -X DELETE "$FRONT_URL/_faults" >/dev/null; curl -fsS -X DELETE "$FRONT_URL/_log" >/dev/null; }
-front_hits() { curl -fsS "$FRONT_URL/_faults" | jq '[.[].hits // 0] | add'; }
+front() { # front _faults|_log [CURL-ARGUMENT...]
+	local path=$1
+	shift
+	curl -fsS --cacert "$FRONT_CA" "$@" "$FRONT_URL/$path"
+}
+front_fault() { front _faults -X POST -d "$1" >/dev/null; }
+front_clear() { front _faults -X DELETE >/dev/null; front _log -X DELETE >/dev/null; }
+front_hits() { front _faults | jq '[.[].hits // 0] | add'; }
 front_saw() { # front_saw REGULAR-EXPRESSION: whether a line of the front's log, METHOD PATH STATUS, matches
-	curl -fsS "$FRONT_URL/_log" >"$WORK/front-log"
+	front _log >"$WORK/front-log"
 	grep -Eq "$1" "$WORK/front-log"
 }
 
-# openstack_source [NAME [SPEC-LINE...]]: Secret and source; SECRET: its stringData as one line of YAML
+# openstack_source [NAME [SPEC-LINE...]]: Secret and source; SECRET: the Secret's keys but ca_cert, comma-separated as in YAML
 openstack_source() {
 	local name=${1:-cloud} secret=${SECRET:-}
 	[ $# = 0 ] || shift
-	[ -n "$secret" ] || secret='{username: demo, password: secret, project_name: demo, domain_name: Default}'
+	[ -n "$secret" ] || secret='username: demo, password: secret, project_name: demo, domain_name: Default'
 	cat <<-END
 	apiVersion: v1
 	kind: Secret
 	metadata: {name: $name-credentials, namespace: default}
-	stringData: $secret
+	stringData:
+	$(sed 's/, */\n/g' <<<"$secret" | sed 's/^/  /')
+	  ca_cert: |
+	$(sed 's/^/    /' "$FRONT_CA")
 	---
 	apiVersion: $GROUP
 	kind: OpenstackSource
@@ -126,6 +141,7 @@ openstack_source() {
 	spec:
 	  endpoint: $FRONT_URL/identity/v3
 	  region: RegionOne
+	  interface: admin
 	  uploadImageRetryDelay: 1
 	  uploadImageRetryCount: 120
 	  credentials: {name: $name-credentials, namespace: default}

@@ -35,6 +35,7 @@ from_volume() { # from_volume NAME VOLUME: a server's id
 	V=2.60 os compute POST /servers '{"server": {"name": "'"$1"'", "flavorRef": "'"$tiny"'", "networks": "none", "block_device_mapping_v2": [
 		{"boot_index": 0, "uuid": "'"$2"'", "source_type": "volume", "destination_type": "volume"}]}}' | jq -r .server.id
 }
+TOKEN=$ADMIN_TOKEN os compute PUT "/os-quota-sets/$PROJECT" '{"quota_set": {"instances": 50, "cores": 100}}' >/dev/null
 declare -A servers
 servers[mixed]=$(os compute POST /servers '{"server": {"name": "mixed (1) + [x]", "flavorRef": "'"$flavor"'", "imageRef": "'"$root_image"'", "networks": [{"port": "'"${port1% *}"'"}, {"port": "'"${port2% *}"'"}],
 	"description": "eins, zwei", "block_device_mapping_v2": [
@@ -59,7 +60,7 @@ wait_for 60 server_is "${servers[paused]}" PAUSED
 wait_for 60 server_is "${servers[suspended]}" SUSPENDED
 wait_for 60 server_is "${servers[twin1]}" SHELVED_OFFLOADED
 wait_for 60 server_is "${servers[twin2]}" ERROR
-credential=$(os identity POST "/v3/users/$(jq -r .token.user.id "$WORK/token.json")/application_credentials" '{"application_credential": {"name": "import"}}' |
+credential=$(os identity POST "/v3/users/$DEMO_USER/application_credentials" '{"application_credential": {"name": "import"}}' |
 	jq -r '.application_credential | "application_credential_id: \(.id), application_credential_secret: \(.secret)"')
 os_things | sort >"$WORK/before"
 note "$(wc -l <"$WORK/before") volumes, snapshots and images"
@@ -90,7 +91,7 @@ import() { # import NAME...: of $WORK/NAME.yaml; what is said is in $WORK/said
 note "--- all kinds of disks, a page at a time"
 {
 	openstack_source
-	SECRET="{$credential}" openstack_source credential 'interface: public'
+	SECRET=$credential openstack_source credential
 	openstack_import plain demo-vm 'networkMapping: [{sourceNetwork: demo-net, destinationNetwork: default/prod}]'
 	openstack_import uefi "$uefi"
 	SOURCE_NAME=credential openstack_import mixed 'mixed (1) + [x]' 'networkMapping: [{sourceNetwork: demo-net, destinationNetwork: a}, {sourceNetwork: demo-net2, destinationNetwork: b}]'
@@ -158,9 +159,13 @@ refusal absent "no server with the name or id"
 sqlite cinder "update volumes set encryption_key_id = null where id = '${volumes[small-root]}'"
 set_limits '{"volumes": -1, "gigabytes": -1}'
 sed 's/password: secret/password: wrong/' "$WORK/refused.yaml" >"$WORK/login.yaml"
+sed '/ca_cert/,/END CERT/d' "$WORK/refused.yaml" >"$WORK/trust.yaml"
 rm -rf "$WORK/out"
 if import login; then fail "a wrong password was taken"; fi
 assert_contains "wrong password" "$(<"$WORK/said")" "refused the login of the user demo of the domain Default, project demo"
+rm -rf "$WORK/out"
+if import trust; then fail "a certificate of nobody's was taken"; fi
+assert_contains "unknown certificate" "$(<"$WORK/said")" "put the CA's certificate into the key ca_cert of the Secret"
 assert_clean "refused imports"
 rm -rf "$WORK/out"
 

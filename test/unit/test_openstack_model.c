@@ -261,6 +261,23 @@ static void test_ids_and_numbers(void **state)
 		     answer_is_uuid("g" VOLUME_A));
 }
 
+static void test_text_for_messages(void **state)
+{
+	char text[1001];
+
+	(void)state;
+	assert_string_equal(answer_shown(NULL).text, "");
+	assert_string_equal(answer_shown("m\xc3\xbcller \xff\xc3 \x01\n\x7f \xe2\x82").text, "m\xc3\xbcller ?? ??? ??");
+	for (size_t i = 0; i < 1000; i += 2)
+		memcpy(text + i, "\xc3\xbc", 2);
+	text[1000] = 0;
+	struct answer_shown shown = answer_shown(text);
+	assert_true(strlen(shown.text) < sizeof shown.text);
+	assert_string_equal(shown.text + strlen(shown.text) - 5, "\xc3\xbc...");
+	AUTO_JSON json_t *value = json_string(shown.text);
+	assert_non_null(value);
+}
+
 static void test_topology(void **state)
 {
 	static const struct {
@@ -725,23 +742,15 @@ static void test_swap_header(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_endpoints),
-		cmocka_unit_test(test_credentials),
-		cmocka_unit_test(test_catalogues),
-		cmocka_unit_test(test_name_filters),
-		cmocka_unit_test(test_ids_and_numbers),
-		cmocka_unit_test(test_topology),
-		cmocka_unit_test(test_disks),
-		cmocka_unit_test(test_hardware),
-		cmocka_unit_test(test_nics),
-		cmocka_unit_test(test_power),
-		cmocka_unit_test(test_refused_descriptions),
-		cmocka_unit_test(test_hostile_answers),
-		cmocka_unit_test(test_checks),
-		cmocka_unit_test(test_quotas),
-		cmocka_unit_test(test_shares),
-		cmocka_unit_test(test_filling),
-		cmocka_unit_test(test_swap_header),
+		cmocka_unit_test(test_endpoints),       cmocka_unit_test(test_credentials),
+		cmocka_unit_test(test_catalogues),      cmocka_unit_test(test_name_filters),
+		cmocka_unit_test(test_ids_and_numbers), cmocka_unit_test(test_text_for_messages),
+		cmocka_unit_test(test_topology),        cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_hardware),        cmocka_unit_test(test_nics),
+		cmocka_unit_test(test_power),           cmocka_unit_test(test_refused_descriptions),
+		cmocka_unit_test(test_hostile_answers), cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_quotas),          cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_filling),         cmocka_unit_test(test_swap_header),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

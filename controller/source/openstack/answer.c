@@ -82,6 +82,40 @@ bool answer_true(const json_t *object, const char *key)
 	return json_is_true(value);
 }
 
+/* The length of the UTF-8 character at p (RFC 3629), 0 when there is none. */
+static size_t utf8_len(const unsigned char *p)
+{
+	size_t len = *p < 0x80 ? 1 : *p >= 0xc2 && *p <= 0xdf ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p <= 0xf4 ? 4 : 0;
+
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+struct answer_shown answer_shown(const char *text)
+{
+	struct answer_shown out = { "" };
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)(text ? text : ""); *p;) {
+		size_t len = utf8_len(p);
+
+		if (n + (len ? len : 1) + sizeof "..." > sizeof out.text) {
+			memcpy(out.text + n, "...", sizeof "...");
+			break;
+		}
+		if (!len || *p < 0x20 || *p == 0x7f)
+			out.text[n++] = '?';
+		else
+			memcpy(out.text + n, p, len), n += len;
+		p += len ? len : 1;
+	}
+	return out;
+}
+
 void model_note(struct vm_model *m, const char *fmt, ...)
 {
 	AUTO_FREE char *note = NULL;

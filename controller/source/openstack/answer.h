@@ -21,5 +21,12 @@ bool answer_number_of(const json_t *value, uint64_t *out);
 /* true, "true", "True", "yes", "1" are. */
 bool answer_true(const json_t *object, const char *key);
 
+/* Text of others for a message: not too long, ended at the end of a character, with '?' for what is no UTF-8 or a control character. To be used within
+ * the expression: error_set(…, "%s", answer_shown(name).text). NULL is "". */
+struct answer_shown {
+	char text[320];
+};
+struct answer_shown answer_shown(const char *text);
+
 /* Appends to what a model tells people: "a; b". */
 void model_note(struct vm_model *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -230,8 +230,9 @@ int artifact_volume(const struct artifact_maker *m, const char *snapshot, const 
 
 int artifact_upload(const struct artifact_maker *m, const char *volume, bool force, struct artifact *out, struct error **err)
 {
-	AUTO_JSON json_t *body = NULL, *details;
+	AUTO_JSON json_t *body = NULL;
 	AUTO_FREE char *path = NULL;
+	json_t *details;
 
 	if (begin(ARTIFACT_IMAGE, out, err) < 0)
 		return -1;
@@ -320,7 +321,7 @@ int artifact_wait(const struct artifact_maker *m, const struct artifact *a, cons
 			return 0;
 		if (status && one_of(status, bad))
 			return error_set(err, ERROR_TRANSIENT, "ArtifactFailed", "the cloud could not make the %s %s: its status is %s",
-					 kinds[a->kind].suffix, a->name, status);
+					 kinds[a->kind].suffix, a->name, answer_shown(status).text);
 		/* Seen twice, for the image may have become active in between. */
 		if (status && volume && !strcasecmp(status, "queued") && given_up(m->session, volume, cancel) && ++idle == 2)
 			return error_set(err, ERROR_TRANSIENT, "ArtifactFailed",
@@ -362,7 +363,7 @@ static int delete_one(struct openstack_session *s, enum artifact_kind kind, cons
 			if (cancel_check(cancel, err) < 0)
 				return -1;
 			return error_set(err, ERROR_TRANSIENT, "SourceBusy", "the %s %s cannot be removed yet (status %s)%s%s",
-					 kinds[kind].suffix, id, status ? status : "unknown", failed ? ": " : "",
+					 kinds[kind].suffix, id, answer_shown(status ? status : "unknown").text, failed ? ": " : "",
 					 failed ? failed->message : "");
 		}
 	}

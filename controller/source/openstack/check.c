@@ -36,12 +36,12 @@ static void check_status(const json_t *server, const struct vm_model *m, json_t 
 
 	for (size_t i = 0; status && i < sizeof refused / sizeof *refused; i++)
 		if (!strcmp(status, refused[i].status))
-			problem_add(problems, "%s has the status %s: %s%s%.300s", m->path, status, refused[i].advice, fault ? ": " : "",
-				    fault ? fault : "");
+			problem_add(problems, "%s has the status %s: %s%s%s", answer_shown(m->path).text, status, refused[i].advice,
+				    fault ? ": " : "", answer_shown(fault).text);
 	if (status && !strncmp(status, "SHELVED", 7) && openstack_has_local_root(server))
-		problem_add(problems, "%s is shelved, and its root disk with it; unshelve it", m->path);
+		problem_add(problems, "%s is shelved, and its root disk with it; unshelve it", answer_shown(m->path).text);
 	if (json_is_true(json_object_get(server, "locked")) && m->power != VM_POWER_OFF)
-		problem_add(problems, "%s is locked, so it cannot be stopped; unlock it, or stop it yourself", m->path);
+		problem_add(problems, "%s is locked, so it cannot be stopped; unlock it, or stop it yourself", answer_shown(m->path).text);
 }
 
 static void check_volume(const json_t *volume, const struct vm_model *m, json_t *problems)
@@ -53,12 +53,12 @@ static void check_volume(const json_t *volume, const struct vm_model *m, json_t 
 	if (answer_true(volume, "encrypted"))
 		problem_add(
 			problems,
-			"the volume %.100s (%s) of %s is encrypted, and what Cinder gives out of it would be, too; copy it to a volume of a type without encryption",
-			name, id ? id : "", m->path);
+			"the volume %s (%s) of %s is encrypted, and what Cinder gives out of it would be, too; copy it to a volume of a type without encryption",
+			answer_shown(name).text, answer_shown(id).text, answer_shown(m->path).text);
 	if (!status || (strcasecmp(status, "in-use") && strcasecmp(status, "available") && strcasecmp(status, "reserved") &&
 			strcasecmp(status, "uploading")))
-		problem_add(problems, "the volume %.100s (%s) of %s has the status %.40s; it must be in-use or available", name,
-			    id ? id : "", m->path, status ? status : "(none)");
+		problem_add(problems, "the volume %s (%s) of %s has the status %s; it must be in-use or available", answer_shown(name).text,
+			    answer_shown(id).text, answer_shown(m->path).text, answer_shown(status ? status : "(none)").text);
 }
 
 void openstack_check_server(const json_t *gathered, const struct vm_model *m, json_t *problems)
@@ -70,7 +70,7 @@ void openstack_check_server(const json_t *gathered, const struct vm_model *m, js
 	json_array_foreach (json_object_get(gathered, "volumes"), i, entry)
 		check_volume(json_object_get(entry, "volume"), m, problems);
 	if (!m->disk_count)
-		problem_add(problems, "%s has no disks to import", m->path);
+		problem_add(problems, "%s has no disks to import", answer_shown(m->path).text);
 }
 
 /* What is left of one of Glance's quotas, {"limit": …, "usage": …}; -1 is no limit. */
@@ -106,8 +106,8 @@ void openstack_check_quota(const json_t *gathered, const struct vm_model *m, con
 		if (root && (!format || !strcmp(format, "raw")))
 			continue;
 		if ((root || !quota_fits(&by_snapshot, left, lacks)) && !quota_fits(&by_copy, left, lacks))
-			problem_add(problems, "the project's block storage quota lacks %s to copy \"%.100s\"; raise it or delete something",
-				    lacks, disk->label ? disk->label : disk->id);
+			problem_add(problems, "the project's block storage quota lacks %s to copy \"%s\"; raise it or delete something",
+				    lacks, answer_shown(disk->label ? disk->label : disk->id).text);
 	}
 	if (any && !image_quota(images, "image_count_total"))
 		problem_add(problems, "the project's quota of images is used up; raise it or delete an image");

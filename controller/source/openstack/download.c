@@ -33,9 +33,8 @@ static int on_begin(void *arg, const struct http_response *head, struct error **
 	uint64_t from = 0;
 
 	if (head->status == 206 && (!range || sscanf(range, "bytes %" SCNu64 "-", &from) != 1 || from != d->passed))
-		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer",
-				 "the server answered a request for byte %llu with the range \"%.80s\"", (unsigned long long)d->passed,
-				 range ? range : "");
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server answered a request for byte %llu with the range \"%s\"",
+				 (unsigned long long)d->passed, answer_shown(range).text);
 	d->skip = head->status == 206 ? 0 : d->passed;
 	return 0;
 }
@@ -99,8 +98,8 @@ static int check_sum(struct download *d, const json_t *image, const char *wanted
 	if (!strcasecmp(hex, wanted))
 		return 0;
 	return error_set(err, ERROR_TRANSIENT, "ChecksumMismatch",
-			 "the bytes of the image %s are not those that Glance has the checksum of: %.64s, not %.64s", name ? name : "", hex,
-			 wanted);
+			 "the bytes of the image %s are not those that Glance has the checksum of: %s, not %s", answer_shown(name).text,
+			 hex, answer_shown(wanted).text);
 }
 
 /* --- a part of it ---------------------------------------------------------------------------------------------------------- */

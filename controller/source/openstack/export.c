@@ -18,7 +18,7 @@
 #define GIB (UINT64_C(1) << 30)
 #define ARTIFACTS 4
 /* How long the end of a disk and of an export wait until the cloud has let go of what was made; the rest is the ledger's. */
-#define UNDO_MS 25000
+#define UNDO_MS 15000
 #define UNDO_PAUSE_MS 1000
 
 struct export_disk {
@@ -249,7 +249,8 @@ static int check_container(const json_t *image, struct error **err)
 
 	if (container && strcmp(container, "bare"))
 		return error_set(err, ERROR_PERMANENT, "UnknownFormat",
-				 "the image %s has the container format %.40s; only \"bare\" can be imported", id ? id : "", container);
+				 "the image %s has the container format %s; only \"bare\" can be imported", answer_shown(id).text,
+				 answer_shown(container).text);
 	return 0;
 }
 
@@ -343,7 +344,8 @@ struct disk_input *openstack_export_open(struct source_export *e, size_t i, cons
 	struct export_disk *d = &x->disks[i];
 
 	if (name) {
-		error_set(err, ERROR_PERMANENT, "NameRefused", "the image names another file, \"%.100s\", which it must not", name);
+		error_set(err, ERROR_PERMANENT, "NameRefused", "the image names another file, \"%s\", which it must not",
+			  answer_shown(name).text);
 		return NULL;
 	}
 	if (!d->image) {

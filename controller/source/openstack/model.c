@@ -16,7 +16,8 @@
 #define SIZE_MAX_GIB (UINT64_C(1) << 20) /* a PiB */
 #define VCPUS_MAX 4096
 #define MEMORY_MAX_MIB (UINT64_C(1) << 26) /* 64 TiB */
-#define EMPTY_DISK 4096                    /* bytes that a disk takes which has nothing, or a header */
+#define NAME_MAX_LEN 1024
+#define EMPTY_DISK 4096 /* bytes that a disk takes which has nothing, or a header */
 
 static int no_memory(struct error **err)
 {
@@ -208,8 +209,8 @@ static int add_volume(struct vm_model *m, const json_t *entry, enum vm_bus bus, 
 	if (answer_true(volume, "multiattach") && others > 1)
 		model_note(
 			m,
-			"the volume %.100s is attached to %zu servers: what is imported is a copy of it as it is then, shared with none of them",
-			name ? name : id, others);
+			"the volume %s is attached to %zu servers: what is imported is a copy of it as it is then, shared with none of them",
+			answer_shown(name ? name : id).text, others);
 	return add_disk(m, id, name ? name : id, gib * GIB, 0, bus, err);
 }
 
@@ -280,7 +281,8 @@ static int add_nic(struct vm_model *m, const json_t *gathered, const json_t *por
 				.label = port_name ? strdup(port_name) : NULL,
 				.connected = !json_is_false(json_object_get(port, "admin_state_up")) };
 	if (type && strcasecmp(type, "normal"))
-		model_note(m, "the port with the MAC address %.40s is of the type %.40s and becomes an ordinary interface", mac, type);
+		model_note(m, "the port with the MAC address %s is of the type %s and becomes an ordinary interface",
+			   answer_shown(mac).text, answer_shown(type).text);
 	return nic->network && nic->mac && nic->model ? 0 : no_memory(err);
 }
 
@@ -347,7 +349,7 @@ static int read_hardware(struct vm_model *m, const json_t *flavor, const json_t 
 	if (!answer_number(flavor, "vcpus", &vcpus) || !vcpus || vcpus > VCPUS_MAX || !answer_number(flavor, "ram", &ram) || !ram ||
 	    ram > MEMORY_MAX_MIB)
 		return error_set(err, ERROR_PERMANENT, "NoConfiguration",
-				 "the flavor %.100s of the server has no number of CPUs or memory that can be", name ? name : "");
+				 "the flavor %s of the server has no number of CPUs or memory that can be", answer_shown(name).text);
 	openstack_topology((unsigned)vcpus, specs, properties, &sockets, &cores, &threads);
 	m->vcpus = (unsigned)vcpus;
 	m->cores_per_socket = cores * threads;
@@ -384,7 +386,7 @@ static void note_security_groups(struct vm_model *m, const json_t *server)
 			twice = twice || (other && !strcmp(other, name));
 		}
 		if (name && !twice)
-			buffer_addf(&names, "%s%.200s", names.len ? ", " : "", name);
+			buffer_addf(&names, "%s%s", names.len ? ", " : "", answer_shown(name).text);
 	}
 	if (names.len)
 		model_note(m, "security groups do not come along: %s", names.data);
@@ -395,11 +397,11 @@ static int read_names(struct vm_model *m, const json_t *server, const json_t *pr
 	const char *id = answer_id(server, "id"), *name = json_string_value(json_object_get(server, "name"));
 	const char *description = answer_text(server, "description"), *os = answer_text(properties, "os_distro");
 
-	if (!id || !name)
-		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server has no id or name");
+	if (!id || !name || strlen(name) > NAME_MAX_LEN)
+		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server has no id or name that can be");
 	m->source_id = strdup(id);
 	m->name = strdup(name);
-	if (asprintf(&m->path, "%s (%s)", name, id) < 0)
+	if (asprintf(&m->path, "%s (%s)", answer_shown(name).text, id) < 0)
 		m->path = NULL;
 	if (description && strcmp(description, name)) /* Nova puts the name there by itself */
 		m->description = strdup(description);

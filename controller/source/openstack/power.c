@@ -70,8 +70,8 @@ static int bring(struct openstack_session *s, const struct vm_model *m, enum vm_
 			last = failed ? last : action; /* one that came at the wrong moment is done again */
 		}
 		if (poll_wait(&poll, cancel, err) < 0)
-			return error_wrap(err, "%s is %s%s%s", m->path, status ? status : "in no state", task ? ", " : "",
-					  task ? task : "");
+			return error_wrap(err, "%s is %s%s%s", m->path, answer_shown(status ? status : "in no state").text,
+					  task ? ", " : "", answer_shown(task).text);
 	}
 }
 

@@ -75,8 +75,8 @@ static char *find_by_name(struct openstack_session *s, const char *name, struct 
 		if (!other || !id || strcmp(other, name))
 			continue;
 		if (count++ < LISTED)
-			buffer_addf(&several, "%s%s (%.40s, created %.40s)", count > 1 ? ", " : "", id, status ? status : "?",
-				    created ? created : "?");
+			buffer_addf(&several, "%s%s (%s, created %s)", count > 1 ? ", " : "", id, answer_shown(status ? status : "?").text,
+				    answer_shown(created ? created : "?").text);
 		found = id;
 	}
 	if (!count) {

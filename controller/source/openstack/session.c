@@ -110,11 +110,9 @@ static int refuse(const char *method, const char *url, const struct http_respons
 		reason = "QuotaExceeded";
 		break;
 	}
-	return error_set_code(err, class, reason, r->status, "%s %.300s answered with status %d%s%.600s", method, path ? path + 3 : "",
-			      r->status, text || (plain && *plain) ? ": " : "",
-			      text    ? text
-			      : plain ? plain
-				      : "");
+	return error_set_code(err, class, reason, r->status, "%s %s answered with status %d%s%s", method,
+			      answer_shown(path ? path + 3 : "").text, r->status, text || (plain && *plain) ? ": " : "",
+			      answer_shown(text ? text : plain).text);
 }
 
 static int log_in(struct openstack_session *s, struct cancel *cancel, struct error **err)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A front of the cloud: one port for all services, as a load balancer has it, that does what a test asks of it.
 
-  front.py PORT NAME=URL...      /NAME/x is passed on to URL/x
+  front.py PORT NAME=URL...      /NAME/x is passed on to URL/x; with FRONT_CERT and FRONT_KEY (PEM files) by https
 
   POST /_faults {...}   one fault more; DELETE /_faults takes all away; GET /_faults shows them with their hits
   GET /_log             the requests so far, a line each: METHOD PATH STATUS; DELETE /_log forgets them
@@ -22,6 +22,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -155,4 +156,9 @@ class Front(BaseHTTPRequestHandler):
 
 ThreadingHTTPServer.daemon_threads = True
 ThreadingHTTPServer.request_queue_size = 64
-ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Front).serve_forever()
+server = ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Front)
+if os.environ.get('FRONT_CERT'):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(os.environ['FRONT_CERT'], os.environ['FRONT_KEY'])
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
