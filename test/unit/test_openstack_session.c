@@ -161,7 +161,7 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 		return text(c, 401, "", "{\"error\": {\"message\": \"no\"}}");
 	if (cloud.failures && cloud.failures--)
 		return text(c, 503, "", "<html>");
-	if (!strncmp(r->path, "/compute/v2.1/servers", 21))
+	if (!strncmp(r->path, "/compute/v2.1/servers", 21) && strcmp(r->method, "POST"))
 		return on_list(c, r);
 	if (!strcmp(r->path, "/image/v2/images/i/file"))
 		return on_file(c, r, cloud.image, BYTES);
@@ -180,6 +180,19 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 	if (!strcmp(r->path, "/volume/v3/p/echo"))
 		return text(c, 200, "",
 			    strcasestr(r->headers, "OpenStack-API-Version: volume 3.59") ? "{\"version\": true}" : "{\"version\": false}");
+	if (!strcmp(r->path, "/volume/v3/p/volumes/v/action"))
+		return text(c, 202, "",
+			    strstr(r->body, "\"visibility\":\"private\"") && strstr(r->body, "\"disk_format\":\"raw\"")
+				    ? "{\"os-volume_upload_image\": {\"image_id\": \"i\"}}"
+				    : "{}");
+	if (!strcmp(r->path, "/volume/v3/p/volumes"))
+		return text(c, 202, "",
+			    strstr(r->body, "\"snapshot_id\":\"s1\"") && !strstr(r->body, "imageRef") ? "{\"volume\": {\"id\": \"v1\"}}"
+												      : "{}");
+	if (!strcmp(r->path, "/compute/v2.1/servers/s/action"))
+		return text(c, 202, "", "{\"image_id\": \"i2\"}");
+	if (!strcmp(r->method, "PATCH") && !strcmp(r->path, "/image/v2/images/i"))
+		return text(c, strcasestr(r->headers, "Content-Type: application/openstack-images-v2.1-json-patch") ? 200 : 415, "", "{}");
 	if (!strcmp(r->path, "/compute/v2.1/conflict"))
 		return text(c, 409, "", "{\"conflictingRequest\": {\"message\": \"in vm_state stopped\"}}");
 	return text(c, 404, "", "{\"itemNotFound\": {\"message\": \"no such thing\"}}");
@@ -491,6 +504,33 @@ static void test_artifacts(void **state)
 	artifact_clear(&a);
 }
 
+static void test_other_artifacts(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	bool full = false;
+	struct artifact_maker m = { .session = *state, .server = "s", .ledger = write_ledger, .ledger_arg = &full, .ledger_lock = &lock };
+	struct artifact a = { 0 };
+	AUTO_ERROR struct error *err = NULL;
+
+	*ledger = 0;
+	assert_int_equal(artifact_upload(&m, "v", true, &a, &err), 0);
+	assert_string_equal(a.id, "i");
+	artifact_clear(&a);
+	assert_int_equal(artifact_volume(&m, "s1", NULL, NULL, 3, &a, &err), 0);
+	assert_string_equal(a.id, "v1");
+	artifact_clear(&a);
+	assert_int_equal(artifact_create_image(&m, &a, &err), 0);
+	assert_string_equal(a.id, "i2");
+	assert_true(a.of_server);
+	artifact_clear(&a);
+	assert_string_equal(ledger, "+Image +Volume +Image ");
+	/* An answer that names nothing: what was made is found by its name, which is kept. */
+	assert_int_equal(artifact_volume(&m, NULL, "v", NULL, 3, &a, &err), -1);
+	assert_string_equal(err->reason, "InvalidAnswer");
+	assert_non_null(a.name);
+	artifact_clear(&a);
+}
+
 static void test_lost_answers(void **state)
 {
 	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -555,6 +595,7 @@ int main(void)
 		TEST(test_downloads),
 		TEST(test_reading_at_any_place),
 		TEST(test_artifacts),
+		TEST(test_other_artifacts),
 		TEST(test_lost_answers),
 	};
 
