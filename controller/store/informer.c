@@ -13,6 +13,7 @@ struct informer {
 	void *stop_arg;
 	pthread_mutex_t lock; /* guards objects and synced; never held while the handler runs */
 	json_t *objects;      /* "namespace/name" -> object */
+	json_t *seen;         /* the keys that were put since informer_begin; NULL: it is over */
 	bool synced;
 };
 
@@ -40,6 +41,7 @@ void informer_free(struct informer *i)
 	if (i->stop)
 		i->stop(i->stop_arg);
 	json_decref(i->objects);
+	json_decref(i->seen);
 	pthread_mutex_destroy(&i->lock);
 	free(i);
 }
@@ -146,6 +148,8 @@ void informer_put(struct informer *i, json_t *object)
 	if (!key || !now)
 		return;
 	pthread_mutex_lock(&i->lock);
+	if (i->seen)
+		json_object_set_new(i->seen, key, json_true());
 	old = json_incref(json_object_get(i->objects, key));
 	news = !old || !same(old, now, "metadata.resourceVersion");
 	if (news)
@@ -175,28 +179,40 @@ void informer_remove(struct informer *i, const json_t *object)
 		tell(i, STORE_DELETED, old, last ? last : old);
 }
 
-void informer_replace(struct informer *i, const json_t *objects)
+void informer_begin(struct informer *i)
 {
-	AUTO_JSON json_t *present = json_object(), *missing = json_array();
+	LOCK_GUARD(&i->lock);
+	json_decref(i->seen);
+	i->seen = json_object();
+}
+
+void informer_end(struct informer *i)
+{
+	AUTO_JSON json_t *missing = json_array();
 	const char *key;
 	json_t *object;
 	size_t n;
 
-	json_array_foreach (objects, n, object) {
-		AUTO_FREE char *k = object_key(object);
-
-		if (k)
-			json_object_set_new(present, k, json_true());
-	}
 	pthread_mutex_lock(&i->lock);
 	json_object_foreach (i->objects, key, object)
-		if (!json_object_get(present, key))
+		if (i->seen && !json_object_get(i->seen, key))
 			json_array_append(missing, object);
+	json_decref(i->seen);
+	i->seen = NULL;
 	pthread_mutex_unlock(&i->lock);
 	json_array_foreach (missing, n, object)
 		informer_remove(i, object);
-	json_array_foreach (objects, n, object)
-		informer_put(i, object);
 	LOCK_GUARD(&i->lock);
 	i->synced = true;
+}
+
+void informer_replace(struct informer *i, const json_t *objects)
+{
+	json_t *object;
+	size_t n;
+
+	informer_begin(i);
+	json_array_foreach (objects, n, object)
+		informer_put(i, object);
+	informer_end(i);
 }

@@ -21,4 +21,8 @@ void informer_put(struct informer *informer, json_t *object);
 void informer_remove(struct informer *informer, const json_t *object);
 /* The outcome of a list: what is missing in it was deleted meanwhile and is told as DELETED. Marks the cache as synced. */
 void informer_replace(struct informer *informer, const json_t *objects);
+/* The same in pieces, for a list that comes as a stream: what is not put between begin and end was deleted meanwhile. begin again starts
+ * over. One thread at a time. */
+void informer_begin(struct informer *informer);
+void informer_end(struct informer *informer);
 const struct resource *informer_resource(const struct informer *informer);

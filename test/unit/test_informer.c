@@ -107,7 +107,7 @@ static void test_replace_finds_what_was_missed(void **state)
 	assert_true(informer_synced(i));
 	r.text[0] = 0;
 	informer_replace(i, second);
-	assert_string_equal(r.text, "D a/goes@2;A a/comes@7;M a/changes@3>6;");
+	assert_string_equal(r.text, "A a/comes@7;M a/changes@3>6;D a/goes@2;");
 	assert_int_equal(informer_count(i), 3);
 	informer_free(i);
 }

@@ -464,6 +464,57 @@ static void stop_quickly(struct informer *i)
 	assert_in_range(clock_monotonic_ms() - start, 0, 200);
 }
 
+#define END(version)                                                                      \
+	"{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"" version \
+	"\",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}}}}\n"
+/* What a server says that cannot stream lists: then they come in pages. */
+#define NO_STREAM { 422, NULL, STATUS("Invalid", 422) }
+
+static void test_a_list_as_a_stream(void **state)
+{
+	struct kube_client *c = client_of((struct kube_config){ 0 });
+	struct told t = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct informer *i;
+
+	(void)state;
+	/* Broken off in the middle, it tells nothing of what is missing and is begun anew; a bookmark of another kind is no end. */
+	PLAY({ 200, NULL, WATCHED("ADDED", "b", "7") BOOKMARK("8") "{\"type\":\"ADDED\",\"obj\n" },
+	     { 200, NULL, WATCHED("ADDED", "a", "5") WATCHED("MODIFIED", "c", "30") END("20") WATCHED("ADDED", "d", "40") "nonsense\n" },
+	     { 200, NULL, WATCHED("ADDED", "c", "31") END("50") }, { -1, NULL, WATCHED("DELETED", "c", "51") });
+	i = kube_watch_start(c, &things, NULL, NULL, "k=v", NULL, on_change, &t, NULL);
+	assert_told(&t, "Ab@7;Aa@5;Ac@30;Db@7;Ad@40;Mc@31;Da@5;Dd@40;Dc@51;");
+	assert_true(informer_synced(i));
+	pthread_mutex_lock(&script.lock);
+	for (size_t n = 0; n < 3; n++) {
+		assert_non_null(strstr(script.seen[n].line, "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&"
+							    "resourceVersionMatch=NotOlderThan&timeoutSeconds="));
+		assert_non_null(strstr(script.seen[n].line, "&labelSelector=k%3Dv"));
+		assert_null(strstr(script.seen[n].line, "resourceVersion="));
+	}
+	pthread_mutex_unlock(&script.lock);
+	assert_watched_from(3, "50");
+	stop_quickly(i);
+	kube_client_free(c);
+}
+
+/* One that ignores what it does not know ends the stream without the mark. */
+static void test_a_stream_without_an_end_is_no_list(void **state)
+{
+	struct kube_client *c = client_of((struct kube_config){ 0 });
+	struct told t = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct informer *i;
+
+	(void)state;
+	PLAY({ 200, NULL, WATCHED("ADDED", "a", "5") }, { 200, NULL, PAGE(ITEM("b", "6"), "") }, { -1, NULL, "" });
+	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
+	assert_true(informer_wait(i, NULL));
+	assert_told(&t, "Aa@5;Ab@6;Da@5;");
+	wait_seen(3);
+	assert_watched_from(2, "9");
+	stop_quickly(i);
+	kube_client_free(c);
+}
+
 static void test_a_watch_goes_on_where_it_was(void **state)
 {
 	struct kube_client *c = client_of((struct kube_config){ 0 });
@@ -471,15 +522,15 @@ static void test_a_watch_goes_on_where_it_was(void **state)
 	struct informer *i;
 
 	(void)state;
-	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, WATCHED("ADDED", "b", "10") WATCHED("MODIFIED", "a", "11") },
+	PLAY(NO_STREAM, { 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, WATCHED("ADDED", "b", "10") WATCHED("MODIFIED", "a", "11") },
 	     { 200, NULL, BOOKMARK("20") "{\"type\":\"ADDED\",\"obj" }, { -1, NULL, WATCHED("DELETED", "b", "21") });
 	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_true(informer_wait(i, NULL));
 	assert_told(&t, "Aa@1;Ab@10;Ma@11;Db@21;");
-	assert_watched_from(1, "9");
-	assert_watched_from(2, "11");
-	assert_watched_from(3, "20"); /* of the bookmark */
-	assert_int_equal(seen_count(), 4);
+	assert_watched_from(2, "9");
+	assert_watched_from(3, "11");
+	assert_watched_from(4, "20"); /* of the bookmark */
+	assert_int_equal(seen_count(), 5);
 	stop_quickly(i);
 	kube_client_free(c);
 }
@@ -492,14 +543,14 @@ static void test_history_that_is_gone_is_listed_again(void **state)
 
 	(void)state;
 	/* As an event in an answer that is 200, as a status, and as a line that is none. */
-	PLAY({ 200, NULL, PAGE(ITEM("a", "1") "," ITEM("b", "2"), "") },
+	PLAY(NO_STREAM, { 200, NULL, PAGE(ITEM("a", "1") "," ITEM("b", "2"), "") },
 	     { 200, NULL, WATCHED("ADDED", "c", "10") "{\"type\":\"ERROR\",\"object\":" STATUS("Expired", 410) "}\n" },
 	     { 200, NULL, PAGE(ITEM("b", "2") "," ITEM("c", "12"), "") }, { 410, NULL, STATUS("Expired", 410) },
 	     { 200, NULL, PAGE(ITEM("d", "13"), "") }, { 200, NULL, "nonsense\n" }, { 200, NULL, PAGE("", "") }, { -1, NULL, "" });
 	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
-	assert_told(&t, "Aa@1;Ab@2;Ac@10;Da@1;Mc@12;Db@2;Dc@12;Ad@13;Dd@13;");
-	wait_seen(8);
-	assert_watched_from(7, "9");
+	assert_told(&t, "Aa@1;Ab@2;Ac@10;Mc@12;Da@1;Ad@13;Db@2;Dc@12;Dd@13;");
+	wait_seen(9);
+	assert_watched_from(8, "9");
 	stop_quickly(i);
 	kube_client_free(c);
 }
@@ -511,11 +562,12 @@ static void test_what_is_no_gone_history_is_not_listed_again(void **state)
 	struct informer *i;
 
 	(void)state;
-	PLAY({ 200, NULL, PAGE(ITEM("a", "1"), "") }, { 200, NULL, "{\"type\":\"ERROR\",\"object\":" STATUS("InternalError", 500) "}\n" },
-	     { 0, NULL, "" }, { 429, NULL, "" }, { 403, NULL, STATUS("Forbidden", 403) }, { -1, NULL, WATCHED("MODIFIED", "a", "10") });
+	PLAY(NO_STREAM, { 200, NULL, PAGE(ITEM("a", "1"), "") },
+	     { 200, NULL, "{\"type\":\"ERROR\",\"object\":" STATUS("InternalError", 500) "}\n" }, { 0, NULL, "" }, { 429, NULL, "" },
+	     { 403, NULL, STATUS("Forbidden", 403) }, { -1, NULL, WATCHED("MODIFIED", "a", "10") });
 	i = kube_watch_start(c, &things, NULL, NULL, NULL, NULL, on_change, &t, NULL);
 	assert_told(&t, "Aa@1;Ma@10;");
-	for (size_t n = 1; n < 6; n++)
+	for (size_t n = 2; n < 7; n++)
 		assert_watched_from(n, "9");
 	stop_quickly(i);
 	kube_client_free(c);
@@ -540,8 +592,10 @@ static void test_an_absent_kind_is_not_synced(void **state)
 
 static void test_stop_in_every_state(void **state)
 {
-	static const struct answer listed[] = { { 200, NULL, PAGE(ITEM("a", "1"), "") }, { -1, NULL, "{\"type\"" }, { 0, NULL, NULL } };
-	static const struct answer listing[] = { { -1, NULL, "{\"items\":[" }, { 0, NULL, NULL } };
+	static const struct answer listed[] = {
+		NO_STREAM, { 200, NULL, PAGE(ITEM("a", "1"), "") }, { -1, NULL, "{\"type\"" }, { 0, NULL, NULL }
+	};
+	static const struct answer listing[] = { NO_STREAM, { -1, NULL, "{\"items\":[" }, { 0, NULL, NULL } };
 	struct kube_client *c = client_of((struct kube_config){ 0 });
 
 	(void)state;
@@ -614,6 +668,8 @@ int main(void)
 		TEST(test_bad_names_make_no_request),
 		TEST(test_a_list_in_pages),
 		TEST(test_a_list_that_expires_starts_over),
+		TEST(test_a_list_as_a_stream),
+		TEST(test_a_stream_without_an_end_is_no_list),
 		TEST(test_a_watch_goes_on_where_it_was),
 		TEST(test_history_that_is_gone_is_listed_again),
 		TEST(test_what_is_no_gone_history_is_not_listed_again),

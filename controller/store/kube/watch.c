@@ -12,11 +12,12 @@
 #include "store/kube/watch_decoder.h"
 #include "json/codec.h"
 
-#define WATCH_MIN_S 240 /* the server ends the watch after a random time from here ... */
-#define WATCH_MAX_S 480 /* ... to here, so that watches do not all come back at once */
-#define GRACE_S 30      /* for the server to do so */
-#define ABSENT_MS 10000 /* until a kind that is not served is asked for again */
-#define SHORT_MS 1000   /* a watch that ends sooner is not opened again at once */
+#define WATCH_MIN_S 240  /* the server ends the watch after a random time from here ... */
+#define WATCH_MAX_S 480  /* ... to here, so that watches do not all come back at once */
+#define GRACE_S 30       /* for the server to do so */
+#define ABSENT_MS 10000  /* until a kind that is not served is asked for again */
+#define UNFINISHED_MAX 4 /* streamed lists in a row that ended too soon: then pages are tried */
+#define SHORT_MS 1000    /* a watch that ends sooner is not opened again at once */
 
 struct watch {
 	struct kube_client *client;
@@ -28,7 +29,10 @@ struct watch {
 	struct cancel *cancel;
 	struct backoff backoff;
 	bool absent, failing; /* was logged */
-	bool streamed;        /* the present connection has brought something */
+	bool streamed;        /* the present stream has brought something */
+	bool initial;         /* the present stream lists what there is, and has not come to the end of it */
+	bool no_streaming;    /* the server does not stream lists */
+	unsigned unfinished;  /* such streams in a row that ended too soon */
 	bool started;
 	pthread_t thread;
 };
@@ -40,18 +44,44 @@ static void works(struct watch *w)
 	w->failing = w->absent = false;
 }
 
+/* The bookmark that ends a list ("Streaming lists", Kubernetes API concepts). */
+static bool ends_list(const json_t *object)
+{
+	const char *end = json_string_value(json_object_get(json_path(object, "metadata.annotations"), "k8s.io/initial-events-end"));
+
+	return end && !strcmp(end, "true");
+}
+
+static void on_listed(struct watch *w, enum watch_type type, json_t *object)
+{
+	if (type == WATCH_DELETED)
+		informer_remove(w->informer, object);
+	else if (type != WATCH_BOOKMARK)
+		informer_put(w->informer, object);
+	else if (ends_list(object)) {
+		w->initial = false;
+		w->unfinished = 0;
+		informer_end(w->informer);
+	}
+}
+
 static void on_event(void *arg, enum watch_type type, json_t *object)
 {
 	struct watch *w = arg;
-	char *version = strdup(json_path_string(object, "metadata.resourceVersion"));
+	char *version;
 
+	w->streamed = true;
+	if (w->initial)
+		on_listed(w, type, object);
+	if (w->initial) /* in no order: there is no version to go on from before the end */
+		return;
+	version = strdup(json_path_string(object, "metadata.resourceVersion"));
 	/* Without memory for the version the watch goes on at an older one: events come twice, none is lost. */
 	if (version) {
 		free(w->version);
 		w->version = version;
 	}
 	backoff_reset(&w->backoff);
-	w->streamed = true;
 	works(w);
 	if (type == WATCH_DELETED)
 		informer_remove(w->informer, object);
@@ -79,9 +109,16 @@ static int list(struct watch *w, struct error **err)
 
 static char *watch_query(const struct watch *w, unsigned seconds)
 {
-	AUTO_FREE char *version = kube_escape(w->version);
+	AUTO_FREE char *version = w->version ? kube_escape(w->version) : NULL;
 	char *query = NULL;
 
+	if (!w->version)
+		return asprintf(
+			       &query,
+			       "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=%u%s",
+			       seconds, w->selection) < 0
+			       ? NULL
+			       : query;
 	if (!version ||
 	    asprintf(&query, "watch=1&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u%s", version, seconds, w->selection) < 0)
 		return NULL;
@@ -134,38 +171,61 @@ static unsigned short_wait(struct watch *w)
 	return ms < SHORT_MS ? ms : SHORT_MS;
 }
 
-/* One round: a list when it is needed, then a watch until it ends. Returns how long to wait before the next. */
+/* A stream that began with a list failed (NULL: ended) before it came to the end of it. Returns how long to wait. A server that does not
+ * know how to stream a list says that the query is wrong, or ends the stream in good order; one that breaks off again and again, for
+ * whatever reason, is asked for pages. */
+static unsigned list_failed(struct watch *w, const struct error *err)
+{
+	w->unfinished += w->streamed;
+	if (!err || err->code == 400 || err->code == 422 || w->unfinished >= UNFINISHED_MAX) {
+		w->no_streaming = true;
+		return 0;
+	}
+	return failed(w, err);
+}
+
+/* The history is gone, or cannot be read: only a list tells what happened. Returns how long to wait. */
+static unsigned start_over(struct watch *w, const struct error *err, bool fresh)
+{
+	free(w->version);
+	w->version = NULL;
+	if (err->class != ERROR_GONE)
+		return failed(w, err);
+	log_write(LOG_DEBUG, "the history of a watch is gone: listing again", "resource", w->res.plural, NULL);
+	if (fresh && !w->streamed) /* gone right after a list: no reason to hurry */
+		return backoff_next(&w->backoff);
+	backoff_reset(&w->backoff);
+	return 0;
+}
+
+/* One round: a list when it is needed, then a watch until it ends; both in one stream where the server can do that. Returns how long to wait
+ * before the next. */
 static unsigned run_round(struct watch *w)
 {
 	AUTO_ERROR struct error *err = NULL;
 	bool fresh = !w->version;
 	uint64_t start;
 
-	if (fresh) {
+	if (fresh && w->no_streaming) {
 		if (list(w, &err) < 0)
 			return cancel_requested(w->cancel) ? 0 : failed(w, err);
 		works(w);
 	}
 	start = clock_monotonic_ms();
 	w->streamed = false;
-	if (watch(w, &err) == 0) {
+	w->initial = !w->version;
+	if (w->initial)
+		informer_begin(w->informer);
+	if (watch(w, &err) == 0 && !w->initial) {
 		works(w);
 		return clock_monotonic_ms() - start < SHORT_MS ? short_wait(w) : backoff_random(100);
 	}
 	if (cancel_requested(w->cancel))
 		return 0;
-	if (err->class == ERROR_GONE || err->class == ERROR_NOT_FOUND || !strcmp(err->reason, "InvalidEvent")) {
-		/* The history is gone, or cannot be read: only a list tells what happened. */
-		free(w->version);
-		w->version = NULL;
-		if (err->class != ERROR_GONE)
-			return failed(w, err);
-		log_write(LOG_DEBUG, "the history of a watch is gone: listing again", "resource", w->res.plural, NULL);
-		if (fresh && !w->streamed) /* gone right after a list: no reason to hurry */
-			return backoff_next(&w->backoff);
-		backoff_reset(&w->backoff);
-		return 0;
-	}
+	if (w->initial)
+		return list_failed(w, err);
+	if (err->class == ERROR_GONE || err->class == ERROR_NOT_FOUND || !strcmp(err->reason, "InvalidEvent"))
+		return start_over(w, err, fresh);
 	/* A connection that was cut in the middle of a watch is no news; one that cannot be made is. */
 	if (err->class == ERROR_TRANSIENT && w->streamed)
 		return backoff_random(500);

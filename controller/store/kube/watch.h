@@ -1,5 +1,6 @@
 /* Keeps an informer up to date from an API server: a list, then a watch from where the list was, for ever (Kubernetes API concepts,
- * "Efficient detection of changes"). Internal to store/kube. */
+ * "Efficient detection of changes"). The list comes as the beginning of the watch where the server has "Streaming lists", else in
+ * pages. Internal to store/kube. */
 #pragma once
 
 #include "store/informer.h"
