@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "queue/queue.h"
 #include "reconcile/metrics.h"
+#include "reconcile/outdated.h"
 #include "reconcile/reconciler.h"
 #include "reconcile/session.h"
 #include "reconcile/tally.h"
@@ -30,6 +31,7 @@ struct reconciler {
 	size_t thread_count;
 	struct attempts *attempts;
 	struct tally *tally;
+	struct outdated *outdated;
 	struct noted *noted;
 	char *scratch;
 	struct reconcile_metrics numbers;

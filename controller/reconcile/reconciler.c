@@ -11,7 +11,8 @@
 #define BUSY_MS 1000 /* until a source that is busy is asked again */
 /* A step takes seconds; one that reads a big disk again, which somebody touched, or waits for a slow host takes minutes. */
 #define STUCK_MS (60 * 60 * 1000)
-#define DRAIN_MS 2000 /* a step in hand may end in good order, before what it waits for is broken off */
+#define WATCH_STUCK_MS (20 * 60 * 1000) /* a round of a watch takes nine minutes at most */
+#define DRAIN_MS 2000                   /* a step in hand may end in good order, before what it waits for is broken off */
 
 static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
 								       &api_kvm_sources };
@@ -120,8 +121,8 @@ static int dispatch(struct reconciler *r, const char *key, struct error **err)
 	char *ns = copy ? strchr(copy, '/') : NULL, *name = ns ? strchr(ns + 1, '/') : NULL;
 
 	if (!strcmp(key, REAP_KEY)) {
-		sessions_reap(r->sessions, SESSION_IDLE_MS);
-		queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS / 2);
+		if (sessions_reap(r->sessions, SESSION_IDLE_MS))
+			queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS / 2);
 		return 0;
 	}
 	if (!name)
@@ -155,6 +156,8 @@ static void run_key(struct reconciler *r, const char *key)
 	n = n ? n : &none;
 	series_add(n->active, 1);
 	result = dispatch(r, key, &err);
+	if (n != &none && sessions_count(r->sessions)) /* nothing wakes for sessions when there is none */
+		queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS);
 	series_add(n->active, -1);
 	series_observe(n->seconds, (double)(clock_monotonic_us() - start) / 1e6);
 	if (result == 0) {
@@ -205,14 +208,31 @@ char *reconciler_unready(const struct reconciler *r)
 	return b.len ? buffer_steal(&b) : NULL;
 }
 
+static char *stuck_watch(const struct informer *i)
+{
+	uint64_t ms = i ? informer_silent_ms(i) : 0;
+	char *text = NULL;
+
+	if (ms < WATCH_STUCK_MS)
+		return NULL;
+	return asprintf(&text, "the watch of %s has not been seen to for %llu s", informer_resource(i)->plural,
+			(unsigned long long)ms / 1000) < 0
+		       ? NULL
+		       : text;
+}
+
 char *reconciler_stuck(const struct reconciler *r)
 {
 	uint64_t ms = 0;
 	AUTO_FREE char *key = queue_longest(r->queue, &ms);
-	char *text = NULL;
+	char *text = stuck_watch(r->imports);
 
-	if (!key || ms < STUCK_MS)
-		return NULL;
+	for (size_t i = 0; i < SOURCE_KINDS && !text; i++)
+		text = stuck_watch(r->sources[i]);
+	text = text ? text : stuck_watch(r->images);
+	text = text ? text : stuck_watch(r->machines);
+	if (text || !key || ms < STUCK_MS)
+		return text;
 	return asprintf(&text, "a worker has been busy with %s for %llu s", key, (unsigned long long)ms / 1000) < 0 ? NULL : text;
 }
 
@@ -264,6 +284,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	r->queue = queue_new(&queue);
 	r->attempts = attempts_new();
 	r->tally = tally_new();
+	r->outdated = outdated_new();
 	struct secrets_options secrets = {
 		.store = options->store,
 		.may_watch = options->may_watch_secret,
@@ -278,7 +299,8 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	};
 	r->sessions = r->cancel ? sessions_new(&sessions) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
-	if (!r->scratch || !r->queue || !r->attempts || !r->tally || !r->noted || !r->secrets || !r->sessions || !r->threads)
+	if (!r->scratch || !r->queue || !r->attempts || !r->tally || !r->outdated || !r->noted || !r->secrets || !r->sessions ||
+	    !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
 		.max_streams = options->max_streams,
@@ -297,7 +319,6 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		goto memory;
 	if (watch(r, err) < 0)
 		goto fail;
-	queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS);
 	for (; r->thread_count < workers; r->thread_count++) {
 		int failed = pthread_create(&r->threads[r->thread_count], NULL, work, r);
 
@@ -336,6 +357,7 @@ void reconciler_stop(struct reconciler *r)
 	queue_free(r->queue);
 	attempts_free(r->attempts);
 	tally_free(r->tally);
+	outdated_free(r->outdated);
 	noted_free(r->noted);
 	cancel_free(r->cancel);
 	free(r->threads);

@@ -57,11 +57,24 @@ static void set_kstatus(struct step *s)
 	st->observed_generation = s->generation;
 }
 
+/* Writes to the object as the step knows it. After a success, and after a conflict, what the cache has may be of the past. */
+static int write_object(struct step *s, const char *subresource, const json_t *patch, struct error **err)
+{
+	const char *version = json_path_string(s->object, "metadata.resourceVersion");
+	AUTO_ERROR struct error *failed = NULL;
+	AUTO_JSON json_t *done = store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, subresource, patch, &failed);
+	const char *now = json_path_string(done, "metadata.resourceVersion");
+
+	if (done ? !now || strcmp(now, version ? version : "") != 0 : failed->class == ERROR_CONFLICT)
+		outdated_note(s->r->outdated, s->key, version);
+	return done ? 0 : error_move(err, move_ptr(failed));
+}
+
 static int patch_status(struct step *s, struct error **err)
 {
 	AUTO_JSON json_t *from = json_encode(&api_vmimport_status_type, &s->import->status);
 	AUTO_JSON json_t *to = json_encode(&api_vmimport_status_type, s->status);
-	AUTO_JSON json_t *diff = NULL, *patch = NULL, *done = NULL;
+	AUTO_JSON json_t *diff = NULL, *patch = NULL;
 
 	/* No progress is 0 to us; to who reads it, it is to be there. */
 	if (from && !json_path(s->object, "status.progress"))
@@ -75,15 +88,14 @@ static int patch_status(struct step *s, struct error **err)
 			  diff);
 	if (!patch)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
-	done = store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, "status", patch, err);
-	return done ? 0 : -1;
+	return write_object(s, "status", patch, err);
 }
 
 /* Replaces the finalizers: ours is put in, or taken out together with the one of Harvester's own controller. */
 static int patch_finalizers(struct step *s, bool present, struct error **err)
 {
 	const json_t *old = json_path(s->object, "metadata.finalizers"), *entry;
-	AUTO_JSON json_t *list = json_array(), *patch = NULL, *done = NULL;
+	AUTO_JSON json_t *list = json_array(), *patch = NULL;
 	size_t i;
 
 	json_array_foreach (old, i, entry) {
@@ -96,8 +108,7 @@ static int patch_finalizers(struct step *s, bool present, struct error **err)
 		json_array_append_new(list, json_string(API_FINALIZER));
 	patch = json_pack("{s:{s:O, s:O}}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "finalizers",
 			  list);
-	done = patch ? store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, NULL, patch, err) : NULL;
-	return done ? 0 : -1;
+	return patch ? write_object(s, NULL, patch, err) : error_set_errno(err, ENOMEM, "cannot write the finalizers");
 }
 
 static bool has_finalizer(const json_t *object)
@@ -116,14 +127,13 @@ static int reset(struct step *s, struct error **err)
 {
 	AUTO_JSON json_t *from = json_encode(&api_vmimport_status_type, &s->import->status), *to = json_object();
 	AUTO_JSON json_t *diff = from && to ? json_merge_diff(from, to) : NULL;
-	AUTO_JSON json_t *patch = NULL, *done = NULL;
+	AUTO_JSON json_t *patch = NULL;
 
 	if (!diff)
 		return error_set_errno(err, ENOMEM, "cannot write the status");
 	patch = json_pack("{s:{s:O}, s:O}", "metadata", "resourceVersion", json_path(s->object, "metadata.resourceVersion"), "status",
 			  diff);
-	done = patch ? store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, "status", patch, err) : NULL;
-	return done ? 0 : -1;
+	return patch ? write_object(s, "status", patch, err) : error_set_errno(err, ENOMEM, "cannot write the status");
 }
 
 /* A final state is left when the user says so. 1: something was patched, and its event brings the key again. */
@@ -131,7 +141,7 @@ static int leave_final(struct step *s, struct error **err)
 {
 	const char *state = s->import->status.import_status;
 	const json_t *retry = json_object_get(json_path(s->object, "metadata.annotations"), API_ANNOTATION_RETRY);
-	AUTO_JSON json_t *patch = NULL, *done = NULL;
+	AUTO_JSON json_t *patch = NULL;
 
 	if (is(state, STATE_INVALID) && s->import->status.observed_generation != s->generation)
 		return reset(s, err) < 0 ? -1 : 1;
@@ -143,8 +153,9 @@ static int leave_final(struct step *s, struct error **err)
 	if (reset(s, err) < 0)
 		return -1;
 	patch = json_pack("{s:{s:{s:n}}}", "metadata", "annotations", API_ANNOTATION_RETRY);
-	done = patch ? store_patch(s->r->options.store, &api_vmimports, s->ns, s->name, NULL, patch, err) : NULL;
-	return done ? 1 : -1;
+	if (!patch)
+		return error_set_errno(err, ENOMEM, "cannot take the annotation away");
+	return write_object(s, NULL, patch, err) < 0 ? -1 : 1;
 }
 
 static int run_step(struct step *s, struct error **err)
@@ -211,15 +222,36 @@ static void free_import_p(struct vmimport *import)
 	json_type_free(&api_vmimport_type, import);
 }
 
+/* The object as the cache has it, or as it is, when it is known that the cache is behind: a step on an object of the past does the same
+ * again, and its outcome is refused. *out NULL: there is none. */
+static int read_object(struct reconciler *r, const char *key, const char *ns, const char *name, json_t **out, struct error **err)
+{
+	AUTO_JSON json_t *cached = informer_get(r->imports, ns, name), *object = NULL;
+	AUTO_ERROR struct error *failed = NULL;
+
+	if (!cached || !outdated_is(r->outdated, key, json_path_string(cached, "metadata.resourceVersion"))) {
+		*out = move_ptr(cached);
+		return 0;
+	}
+	object = store_get(r->options.store, &api_vmimports, ns, name, &failed);
+	if (!object && failed->class != ERROR_NOT_FOUND)
+		return error_move(err, move_ptr(failed));
+	*out = move_ptr(object);
+	return 0;
+}
+
 int reconcile_vmimport(struct reconciler *r, const char *key, const char *ns, const char *name, struct error **err)
 {
-	AUTO_JSON json_t *object = informer_get(r->imports, ns, name);
+	AUTO_JSON json_t *object = NULL;
 	CLEANUP(free_import_p) struct vmimport import = { 0 };
 	CLEANUP(free_status_p) struct vmimport_status status = { 0 };
 	AUTO_ERROR struct error *failed = NULL;
-	struct step s = { .r = r, .key = key, .ns = ns, .name = name, .object = object, .import = &import, .status = &status };
+	struct step s = { .r = r, .key = key, .ns = ns, .name = name, .import = &import, .status = &status };
 	int result;
 
+	if (read_object(r, key, ns, name, &object, err) < 0)
+		return -1;
+	s.object = object;
 	if (!object) {
 		transfer_end(r->transfers, key); /* removed without its finalizer */
 		attempts_reset(r->attempts, key);

@@ -15,13 +15,26 @@
 #define WAITING_MAX 1000
 #define SERIES_MS (6 * 60 * 1000) /* the same event within this time is one more of a series */
 #define SERIES_KEPT 256
-#define NOTE_MAX 1024 /* events.k8s.io/v1 refuses a longer note */
+#define SERIES_SEND_MS 60000 /* its count is sent so often at most, after the first time */
+/* As client-go's filter of spam: an object may have so many events at once, and then one more every so often. */
+#define BURST 25
+#define REFILL_MS (5 * 60 * 1000)
+#define OBJECTS_KEPT 512
+#define QUIET_MS (5 * 60 * 1000) /* where events are not allowed, it is tried again after so long */
+#define NOTE_MAX 1024            /* events.k8s.io/v1 refuses a longer note */
 
 /* An event that was sent, to add to when it comes again. */
 struct sent {
 	char *signature, *ns, *name;
-	unsigned count;
-	uint64_t last;
+	unsigned count, told; /* how often it came, and what the API server knows of that */
+	uint64_t last, sent;
+};
+
+/* How many events an object may still have. */
+struct bucket {
+	uint64_t object; /* a hash of its identity */
+	uint64_t filled; /* when tokens was true; 0: not in use */
+	double tokens;
 };
 
 struct event_recorder {
@@ -30,9 +43,13 @@ struct event_recorder {
 	pthread_mutex_t lock;           /* guards waiting and stopped */
 	pthread_cond_t woken;
 	json_t *waiting;
-	bool stopped, quiet;
+	bool stopped;
 	pthread_t thread;
-	struct sent kept[SERIES_KEPT]; /* the thread's own; the oldest is replaced */
+	/* The thread's own; the oldest is replaced. */
+	struct sent kept[SERIES_KEPT];
+	struct bucket buckets[OBJECTS_KEPT];
+	uint64_t quiet_until;
+	bool quiet_told;
 };
 
 /* How long the UTF-8 character at p is; 0: it is none (RFC 3629: not overlong, no surrogate). */
@@ -103,39 +120,121 @@ static void keep_sent(struct event_recorder *r, const char *signature, const cha
 		if (r->kept[i].last < oldest->last)
 			oldest = &r->kept[i];
 	sent_clear(oldest);
-	*oldest = (struct sent){ strdup(signature), strdup(ns), name ? strdup(name) : NULL, 1, clock_monotonic_ms() };
+	*oldest = (struct sent){ strdup(signature), strdup(ns), name ? strdup(name) : NULL, 1, 1, clock_monotonic_ms(), 0 };
 	if (!oldest->signature || !oldest->ns || !oldest->name)
 		sent_clear(oldest);
 }
 
-/* One more of an event that was sent; false when that one is no more. */
-static bool add_to_series(struct event_recorder *r, struct sent *s)
+/* Tells how often the event came; false when it is no more. */
+static bool send_count(struct event_recorder *r, struct sent *s)
 {
 	char now[CLOCK_RFC3339_SIZE];
 	AUTO_JSON json_t *patch = NULL, *done = NULL;
 
 	clock_rfc3339_us(now);
-	patch = json_pack("{s:{s:i, s:s}}", "series", "count", (int)s->count + 1, "lastObservedTime", now);
+	patch = json_pack("{s:{s:i, s:s}}", "series", "count", (int)s->count, "lastObservedTime", now);
 	done = patch ? store_patch(r->store, &api_events, s->ns, s->name, NULL, patch, NULL) : NULL;
 	if (!done) {
 		sent_clear(s);
 		return false;
 	}
+	s->told = s->count;
+	s->sent = clock_monotonic_ms();
+	return true;
+}
+
+/* One more of an event that was sent; false when that one is no more. The first time is told at once, then now and then. */
+static bool add_to_series(struct event_recorder *r, struct sent *s)
+{
 	s->count++;
 	s->last = clock_monotonic_ms();
+	return (s->sent && s->last - s->sent < SERIES_SEND_MS) || send_count(r, s);
+}
+
+/* Tells what was not told yet, where it is time, or all. Returns the milliseconds until it is time for the next; 0: there is none. */
+static unsigned send_counts(struct event_recorder *r, bool all)
+{
+	uint64_t now = clock_monotonic_ms(), next = UINT64_MAX;
+
+	for (size_t i = 0; i < SERIES_KEPT; i++) {
+		struct sent *s = &r->kept[i];
+
+		if (!s->signature || s->count == s->told)
+			continue;
+		if (all || now - s->sent >= SERIES_SEND_MS)
+			send_count(r, s);
+		else if (s->sent + SERIES_SEND_MS - now < next)
+			next = s->sent + SERIES_SEND_MS - now;
+	}
+	return next == UINT64_MAX ? 0 : (unsigned)next;
+}
+
+/* FNV-1a, 64 bit. */
+static uint64_t hash(uint64_t h, const char *text)
+{
+	for (; text && *text; text++)
+		h = (h ^ (unsigned char)*text) * 1099511628211u;
+	return (h ^ 0xff) * 1099511628211u;
+}
+
+/* Whether the event's object may have one more. */
+static bool take_token(struct event_recorder *r, const json_t *event)
+{
+	uint64_t now = clock_monotonic_ms(), object = 14695981039346656037u;
+	struct bucket *b = &r->buckets[0];
+
+	object = hash(object, json_path_string(event, "regarding.kind"));
+	object = hash(object, json_path_string(event, "regarding.namespace"));
+	object = hash(object, json_path_string(event, "regarding.name"));
+	object = hash(object, json_path_string(event, "regarding.uid"));
+	for (size_t i = 0; i < OBJECTS_KEPT; i++) {
+		if (r->buckets[i].filled && r->buckets[i].object == object) {
+			b = &r->buckets[i];
+			break;
+		}
+		if (r->buckets[i].filled < b->filled)
+			b = &r->buckets[i];
+	}
+	if (!b->filled || b->object != object)
+		*b = (struct bucket){ .object = object, .tokens = BURST };
+	else
+		b->tokens += (double)(now - b->filled) / REFILL_MS;
+	b->filled = now;
+	if (b->tokens > BURST)
+		b->tokens = BURST;
+	if (b->tokens < 1)
+		return false;
+	b->tokens -= 1;
 	return true;
+}
+
+static void create_event(struct event_recorder *r, const char *signature, const json_t *event)
+{
+	const char *ns = json_path_string(event, "metadata.namespace");
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_JSON json_t *made = store_create(r->store, &api_events, ns, event, &err);
+
+	if (made) {
+		r->quiet_told = false;
+		keep_sent(r, signature, ns, json_path_string(made, "metadata.name"));
+	} else if (err->class == ERROR_PERMANENT && (err->code == 405 || !strcmp(err->reason, "Forbidden"))) {
+		/* Not "NamespaceTerminating", which is 403 too, nor the refusals of a server that has just started. */
+		if (!r->quiet_told)
+			log_write(LOG_INFO, "no events will be written", "error", error_message(err), NULL);
+		r->quiet_told = true;
+		r->quiet_until = clock_monotonic_ms() + QUIET_MS;
+	} else {
+		log_write(LOG_DEBUG, "an event was not written", "error", error_message(err), NULL);
+	}
 }
 
 static void send_event(struct event_recorder *r, json_t *event)
 {
 	static const char *const parts[] = { "regarding.uid", "regarding.name", "type", "reason", "note" };
-	const char *ns = json_path_string(event, "metadata.namespace");
 	AUTO_BUFFER struct buffer signature = { 0 };
-	AUTO_ERROR struct error *err = NULL;
-	AUTO_JSON json_t *made = NULL;
 	struct sent *before;
 
-	if (r->quiet)
+	if (clock_monotonic_ms() < r->quiet_until)
 		return;
 	buffer_init(&signature, 4096);
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -145,16 +244,24 @@ static void send_event(struct event_recorder *r, json_t *event)
 	before = find_sent(r, signature.data);
 	if (before && add_to_series(r, before))
 		return;
-	made = store_create(r->store, &api_events, ns, event, &err);
-	if (made) {
-		keep_sent(r, signature.data, ns, json_path_string(made, "metadata.name"));
-	} else if (err->class == ERROR_PERMANENT && (err->code == 405 || !strcmp(err->reason, "Forbidden"))) {
-		/* Not "NamespaceTerminating", which is 403 too, nor the refusals of a server that has just started. */
-		log_write(LOG_INFO, "no events will be written", "error", error_message(err), NULL);
-		r->quiet = true;
-	} else {
-		log_write(LOG_DEBUG, "an event was not written", "error", error_message(err), NULL);
-	}
+	if (take_token(r, event))
+		create_event(r, signature.data, event);
+	else
+		log_write(LOG_DEBUG, "an event was not written: its object has had many", "name", json_path_string(event, "regarding.name"),
+			  "reason", json_path_string(event, "reason"), NULL);
+}
+
+/* Waits for an event, or until counts are to be sent. The lock is held. */
+static void wait_event(struct event_recorder *r, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000 + 1;
+	if (ms)
+		pthread_cond_timedwait(&r->woken, &r->lock, &until);
+	else
+		pthread_cond_wait(&r->woken, &r->lock);
 }
 
 static void *send_events(void *arg)
@@ -162,23 +269,30 @@ static void *send_events(void *arg)
 	struct event_recorder *r = arg;
 
 	for (;;) {
+		unsigned until_counts = send_counts(r, false);
 		AUTO_JSON json_t *event = NULL;
+		bool ends;
 
 		pthread_mutex_lock(&r->lock);
-		while (!json_array_size(r->waiting) && !r->stopped)
-			pthread_cond_wait(&r->woken, &r->lock);
+		if (!json_array_size(r->waiting) && !r->stopped)
+			wait_event(r, until_counts);
 		event = json_incref(json_array_get(r->waiting, 0));
 		json_array_remove(r->waiting, 0);
+		ends = r->stopped;
 		pthread_mutex_unlock(&r->lock);
-		if (!event)
+		if (event) {
+			send_event(r, event);
+		} else if (ends) {
+			send_counts(r, true);
 			return NULL;
-		send_event(r, event);
+		}
 	}
 }
 
 struct event_recorder *event_recorder_new(struct store *store, const char *component, struct error **err)
 {
 	struct event_recorder *r = calloc(1, sizeof *r);
+	pthread_condattr_t attr;
 	int failed = ENOMEM;
 
 	if (r) {
@@ -187,7 +301,10 @@ struct event_recorder *event_recorder_new(struct store *store, const char *compo
 		r->waiting = json_array();
 		gethostname(r->instance, sizeof r->instance - 1);
 		pthread_mutex_init(&r->lock, NULL);
-		pthread_cond_init(&r->woken, NULL);
+		pthread_condattr_init(&attr);
+		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		pthread_cond_init(&r->woken, &attr);
+		pthread_condattr_destroy(&attr);
 		if (r->component && r->waiting && !(failed = pthread_create(&r->thread, NULL, send_events, r)))
 			return r;
 		json_decref(r->waiting);

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "store/cache.h"
 #include "json/codec.h"
 
 struct informer {
@@ -11,10 +13,11 @@ struct informer {
 	void *arg;
 	void (*stop)(void *stop_arg);
 	void *stop_arg;
-	pthread_mutex_t lock; /* guards objects and synced; never held while the handler runs */
-	json_t *objects;      /* "namespace/name" -> object */
-	json_t *seen;         /* the keys that were put since informer_begin; NULL: it is over */
+	pthread_mutex_t lock;  /* guards objects and synced; never held while the handler runs */
+	struct cache *objects; /* by "namespace/name" */
+	json_t *seen;          /* the keys that were put since informer_begin; NULL: it is over */
 	bool synced;
+	_Atomic uint64_t beat; /* when the store's thread was last seen to be alive; 0: it does not tell */
 };
 
 struct informer *informer_new(const struct resource *res, store_handler handler, void *arg, void (*stop)(void *stop_arg), void *stop_arg)
@@ -23,7 +26,7 @@ struct informer *informer_new(const struct resource *res, store_handler handler,
 
 	if (!i)
 		return NULL;
-	*i = (struct informer){ .resource = res, .handler = handler, .arg = arg, .objects = json_object() };
+	*i = (struct informer){ .resource = res, .handler = handler, .arg = arg, .objects = cache_new() };
 	pthread_mutex_init(&i->lock, NULL);
 	if (!i->objects) {
 		informer_free(i);
@@ -40,7 +43,7 @@ void informer_free(struct informer *i)
 		return;
 	if (i->stop)
 		i->stop(i->stop_arg);
-	json_decref(i->objects);
+	cache_free(i->objects);
 	json_decref(i->seen);
 	pthread_mutex_destroy(&i->lock);
 	free(i);
@@ -57,6 +60,18 @@ bool informer_synced(const struct informer *informer)
 
 	LOCK_GUARD(&i->lock);
 	return i->synced;
+}
+
+void informer_beat(struct informer *i)
+{
+	i->beat = clock_monotonic_ms();
+}
+
+uint64_t informer_silent_ms(const struct informer *i)
+{
+	uint64_t beat = i->beat, now = clock_monotonic_ms();
+
+	return beat && now > beat ? now - beat : 0;
 }
 
 bool informer_wait(struct informer *i, struct cancel *cancel)
@@ -89,26 +104,75 @@ json_t *informer_get(struct informer *i, const char *ns, const char *name)
 	if (!key)
 		return NULL;
 	LOCK_GUARD(&i->lock);
-	return json_incref(json_object_get(i->objects, key));
+	return cache_get(i->objects, key);
+}
+
+/* Keys, of a namespace or all; taken while the lock is held. */
+struct keys {
+	char **list;
+	size_t count, size;
+	const char *ns;
+	const json_t *but; /* not those that are in here; NULL: all */
+};
+
+static bool add_key(void *arg, const char *key)
+{
+	struct keys *k = arg;
+	size_t len = k->ns ? strlen(k->ns) : 0;
+
+	if ((k->ns && (strncmp(key, k->ns, len) || key[len] != '/')) || json_object_get(k->but, key))
+		return true;
+	if (k->count == k->size) {
+		size_t size = k->size ? 2 * k->size : 64;
+		char **list = realloc((void *)k->list, size * sizeof(char *));
+
+		if (!list)
+			return false;
+		k->list = list;
+		k->size = size;
+	}
+	k->list[k->count] = strdup(key);
+	return k->list[k->count++] != NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* In the order of the alphabet. */
+static void take_keys(struct informer *i, struct keys *keys)
+{
+	cache_each(i->objects, add_key, keys);
+	if (keys->count && !keys->list[keys->count - 1])
+		keys->count--;
+	if (keys->count)
+		qsort((void *)keys->list, keys->count, sizeof(char *), by_name);
+}
+
+static void free_keys_p(struct keys *keys)
+{
+	for (size_t n = 0; n < keys->count; n++)
+		free(keys->list[n]);
+	free((void *)keys->list);
 }
 
 json_t *informer_list(struct informer *i, const char *ns)
 {
-	json_t *list = json_array(), *object;
-	size_t len = ns ? strlen(ns) : 0;
-	const char *key;
+	CLEANUP(free_keys_p) struct keys keys = { .ns = ns };
+	json_t *list = json_array();
 
 	LOCK_GUARD(&i->lock);
-	json_object_foreach (i->objects, key, object)
-		if (!ns || (!strncmp(key, ns, len) && key[len] == '/'))
-			json_array_append(list, object);
+	take_keys(i, &keys);
+	for (size_t n = 0; n < keys.count; n++)
+		json_array_append_new(list, cache_get(i->objects, keys.list[n]));
 	return list;
 }
 
 size_t informer_count(struct informer *i)
 {
 	LOCK_GUARD(&i->lock);
-	return json_object_size(i->objects);
+	return cache_count(i->objects);
 }
 
 /* managedFields are a third of an object and nothing to us. A new reference, NULL when memory is out. */
@@ -150,10 +214,12 @@ void informer_put(struct informer *i, json_t *object)
 	pthread_mutex_lock(&i->lock);
 	if (i->seen)
 		json_object_set_new(i->seen, key, json_true());
-	old = json_incref(json_object_get(i->objects, key));
+	old = cache_get(i->objects, key);
 	news = !old || !same(old, now, "metadata.resourceVersion");
-	if (news)
-		json_object_set(i->objects, key, now);
+	if (news && cache_put(i->objects, key, now) < 0) {
+		/* Better no object than one of the past; who asks for it finds it gone, until it changes or is listed again. */
+		cache_remove(i->objects, key);
+	}
 	pthread_mutex_unlock(&i->lock);
 	if (!news)
 		return;
@@ -172,8 +238,8 @@ void informer_remove(struct informer *i, const json_t *object)
 	if (!key)
 		return;
 	pthread_mutex_lock(&i->lock);
-	old = json_incref(json_object_get(i->objects, key));
-	json_object_del(i->objects, key);
+	old = cache_get(i->objects, key);
+	cache_remove(i->objects, key);
 	pthread_mutex_unlock(&i->lock);
 	if (old)
 		tell(i, STORE_DELETED, old, last ? last : old);
@@ -188,20 +254,24 @@ void informer_begin(struct informer *i)
 
 void informer_end(struct informer *i)
 {
-	AUTO_JSON json_t *missing = json_array();
-	const char *key;
-	json_t *object;
-	size_t n;
+	CLEANUP(free_keys_p) struct keys missing = { 0 };
 
 	pthread_mutex_lock(&i->lock);
-	json_object_foreach (i->objects, key, object)
-		if (i->seen && !json_object_get(i->seen, key))
-			json_array_append(missing, object);
+	missing.but = i->seen;
+	if (i->seen)
+		take_keys(i, &missing);
 	json_decref(i->seen);
 	i->seen = NULL;
 	pthread_mutex_unlock(&i->lock);
-	json_array_foreach (missing, n, object)
-		informer_remove(i, object);
+	for (size_t n = 0; n < missing.count; n++) {
+		AUTO_JSON json_t *object = NULL;
+
+		pthread_mutex_lock(&i->lock);
+		object = cache_get(i->objects, missing.list[n]);
+		pthread_mutex_unlock(&i->lock);
+		if (object)
+			informer_remove(i, object);
+	}
 	LOCK_GUARD(&i->lock);
 	i->synced = true;
 }

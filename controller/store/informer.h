@@ -1,5 +1,8 @@
-/* A cache of the objects of one resource, kept up to date by a store. Reads take no request. Thread-safe. */
+/* A cache of the objects of one resource, kept up to date by a store. Reads take no request, but make the object anew from what is kept
+ * of it (store/cache.h): some ten microseconds each. Thread-safe. */
 #pragma once
+
+#include <stdint.h>
 
 #include "store/store.h"
 
@@ -9,8 +12,9 @@ struct informer;
 bool informer_synced(const struct informer *informer); /* the first list is in */
 /* Waits until it is synced; false when cancel was requested first. */
 bool informer_wait(struct informer *informer, struct cancel *cancel);
-json_t *informer_get(struct informer *informer, const char *ns, const char *name); /* a new reference, or NULL */
+json_t *informer_get(struct informer *informer, const char *ns, const char *name); /* a new object, or NULL */
 json_t *informer_list(struct informer *informer, const char *ns);                  /* a new array; ns NULL: all */
+uint64_t informer_silent_ms(const struct informer *informer);                      /* since the last beat; 0: the store gives none */
 size_t informer_count(struct informer *informer);
 void informer_free(struct informer *informer); /* stops its watch; waits for its thread; accepts NULL */
 
@@ -25,4 +29,6 @@ void informer_replace(struct informer *informer, const json_t *objects);
  * over. One thread at a time. */
 void informer_begin(struct informer *informer);
 void informer_end(struct informer *informer);
+/* The thread that keeps it up to date is at work. A store that calls this does so every few minutes at least, whatever the server does. */
+void informer_beat(struct informer *informer);
 const struct resource *informer_resource(const struct informer *informer);

@@ -65,10 +65,12 @@ def old(i):
         'message': f'The virtual machine done-{i:04d} is imported' if good else 'The export failed: the host does not answer',
         'startTime': now, 'completionTime': now, 'newVirtualMachine': f'done-{i:04d}', 'importedVirtualMachineName': f'done-{i:04d}',
         'importConditions': [u('VMPoweredOff', 'True'), u('VMExported', 'True')],
-        'conditions': [c('Ready', str(good), 'Imported', 'done'), c('Reconciling', 'False', 'Settled', ''), c('Stalled', str(not good), 'Settled', '')],
+        'conditions': [],
         'diskImportStatus': [{'diskName': f'disk-{d}.raw', 'diskSize': 1 << 34, 'diskLocalPath': '/scratch/uid', 'diskRoute': f'uid/disk-{d}.raw',
             'VirtualMachineImage': f'image-{i:04d}{d}', 'busType': 'virtio', 'bytesTransferred': 1 << 34, 'bytesTotal': 1 << 34, 'digest': 'vmid2:' + 'ab' * 32,
             'diskConditions': [u('VirtualMachineImageSubmitted', 'True'), u('VirtualMachineImageReady', 'True')]} for d in range(2)]}
+    status['conditions'] = [c('Ready', str(good), 'Imported' if good else 'ExportFailed', status['message']), c('Reconciling', 'False', 'Settled', ''),
+        c('Stalled', str(not good), 'Importing' if good else 'ImportFailed', '' if good else status['message'])]
     return path, body, status
 what, count = {'secret': secret, 'source': source, 'new': new, 'old': old}[sys.argv[1]], int(sys.argv[2])
 todo = iter(range(count))

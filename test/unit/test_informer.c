@@ -37,7 +37,7 @@ static void on_change(void *arg, enum store_event event, const json_t *old, cons
 	AUTO_JSON json_t *cached = informer_get(r->informer, ns, name); /* no lock is held: this does not hang */
 	size_t n = strlen(r->text);
 
-	if (event != STORE_DELETED && cached != object)
+	if (event != STORE_DELETED && !json_equal(cached, object))
 		r->cache_was_ahead = false;
 	assert_null(json_path(object, "metadata.managedFields"));
 	snprintf(r->text + n, sizeof r->text - n, "%c %s/%s@%s%s%s;", "AMD"[event], ns ? ns : "", name,

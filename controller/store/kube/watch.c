@@ -236,8 +236,10 @@ static void *run(void *arg)
 {
 	struct watch *w = arg;
 
-	while (!cancel_requested(w->cancel))
+	while (!cancel_requested(w->cancel)) {
+		informer_beat(w->informer);
 		cancel_wait(w->cancel, run_round(w));
+	}
 	return NULL;
 }
 
