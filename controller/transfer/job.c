@@ -8,6 +8,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "disk/image.h"
+#include "transfer/counted.h"
 #include "transfer/journal.h"
 
 /* How often a disk is fetched within one export, after errors that may pass, without getting any further. */
@@ -152,7 +153,7 @@ static struct disk_input *open_file(void *arg, const char *name, struct error **
 {
 	const struct disk_files *f = arg;
 
-	return f->job->source->ops->export_open(f->export, f->index, name, f->job->cancel, err);
+	return counted_input(f->job->source->ops->export_open(f->export, f->index, name, f->job->cancel, err), f->job->received, err);
 }
 
 /* Reads a disk whose parts can be read in any order. */

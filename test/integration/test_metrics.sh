@@ -1,5 +1,6 @@
 #!/bin/bash
-# /metrics is what Prometheus takes, has the conventional names, and its numbers are true; /healthz and /readyz.
+# /metrics is what Prometheus takes, has the conventional names, and its numbers are true; /healthz and /readyz; SIGTERM while the API
+# server does not answer.
 # needs: vsphere kube
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
@@ -78,3 +79,30 @@ assert_eq healthz "$(curl -fsS "$url/healthz")" ok
 assert_eq readyz "$(curl -fsS "$url/readyz")" ok
 stop_daemon
 assert_source_clean
+
+# An API server that does not answer holds up the stop for some seconds, and no second signal.
+api=$(cat "$KUBE_STATE/run/apiserver")
+stopping() { # stopping SIGNALS: how long it takes, and its status
+	local from=$SECONDS pid=$DAEMON_PID
+	DAEMON_PID=''
+	kill -STOP "$api"
+	kubectl annotate --overwrite --request-timeout=1s virtualmachineimport small x=y >/dev/null 2>&1 || true
+	for ((i = 0; i < $1; i++)); do
+		kill -TERM "$pid" 2>/dev/null || true
+		[ $i = 0 ] || break
+		sleep 0.5
+	done
+	status=0
+	wait "$pid" || status=$?
+	kill -CONT "$api"
+	took=$((SECONDS - from))
+}
+start_daemon
+stopping 1
+assert_eq 'status after one signal' $status 0
+[ $took -le 25 ] || fail "it took $took s to stop"
+note "stopped in $took s beside an API server that does not answer"
+start_daemon --leader-elect
+stopping 2
+[ $status = 143 ] || [ $status = 0 ] || fail "status $status after the second signal"
+[ $took -le 5 ] || fail "it took $took s to stop at a second signal"
