@@ -7,7 +7,7 @@
 #include "reconcile/context.h"
 
 #define SESSION_IDLE_MS 5000
-#define REAP_KEY "reap"
+#define REAP_KEY "sessions"
 #define BUSY_MS 1000 /* until a source that is busy is asked again */
 /* A step takes seconds; one that reads a big disk again, which somebody touched, or waits for a slow host takes minutes. */
 #define STUCK_MS (60 * 60 * 1000)
@@ -17,8 +17,11 @@
 static const struct resource *const source_resources[SOURCE_KINDS] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources,
 								       &api_kvm_sources };
 
-/* The queue's classes, by the first part of a key: imports first, for whom the last free worker is kept. */
-static const char *const classes[] = { "virtualmachineimports", "vmwaresources", "openstacksources", "ovasources", "kvmsources", NULL };
+/* The queue's classes, by the first part of a key: imports first, for whom the last free worker is kept. What looks after the sessions is
+ * one of its own, for it must not wait for hundreds of imports. */
+static const char *const classes[] = {
+	"virtualmachineimports", "vmwaresources", "openstacksources", "ovasources", "kvmsources", REAP_KEY, NULL
+};
 
 /* A key is PLURAL/NAMESPACE/NAME. */
 static void add(struct reconciler *r, const char *plural, const char *ns, const char *name, void (*how)(struct queue *, const char *key))
@@ -156,7 +159,7 @@ static void run_key(struct reconciler *r, const char *key)
 	n = n ? n : &none;
 	series_add(n->active, 1);
 	result = dispatch(r, key, &err);
-	if (n != &none && sessions_count(r->sessions)) /* nothing wakes for sessions when there is none */
+	if (strcmp(key, REAP_KEY) != 0 && sessions_count(r->sessions)) /* nothing wakes for sessions when there is none */
 		queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS);
 	series_add(n->active, -1);
 	series_observe(n->seconds, (double)(clock_monotonic_us() - start) / 1e6);
