@@ -28,7 +28,13 @@ static void set(struct step *s, const char *type, const char *status, const char
 
 static int hard_off(struct step *s, struct source *source, const struct vm_model *model, const char *why, struct error **err)
 {
-	set(s, "VMPoweringOff", "True", "PowerOff", why);
+	if (!is_true(s, "VMPoweringOff")) {
+		/* Written down before it is done, as a patch that fails would forget why. */
+		set(s, "VMPoweringOff", "True", "PowerOff", why);
+		step_say(s, "%s", why);
+		s->again_ms = 1;
+		return 0;
+	}
 	if (source->ops->power_off(source, model, s->r->cancel, err) < 0)
 		return error_wrap(err, "cannot power off %s", model->name);
 	step_say(s, "%s; waiting until %s is off", why, model->name);

@@ -53,25 +53,38 @@ int step_running(struct step *s, struct error **err)
 	return 0;
 }
 
-/* spec.sourceRecovery: what we powered off is started again when nothing was imported. */
-static int recover_source(struct step *s, struct error **err)
+/* Starts the machine at the source again. What stands in the way for good is not tried for ever: *unrecovered tells it (owned). */
+static int start_source(struct step *s, char **unrecovered, struct error **err)
 {
-	const char *policy = s->import->spec.source_recovery;
+	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
 	AUTO_SESSION struct session *session = NULL;
 	AUTO_VM_MODEL struct vm_model *model = NULL;
+	AUTO_ERROR struct error *failed = NULL;
+
+	if (step_session(s, &session, &failed) == 0) {
+		struct source *source = session_source(session);
+
+		model = source->ops->describe(source, &name, s->r->cancel, &failed);
+		if (model && (model->power == VM_POWER_ON || source->ops->power_on(source, model, s->r->cancel, &failed) == 0))
+			return 0;
+	}
+	error_wrap(&failed, "cannot start %s again at the source", name.name);
+	if (failed->class != ERROR_PERMANENT && failed->class != ERROR_NOT_FOUND)
+		return error_move(err, move_ptr(failed));
+	event_record(s->r->options.events, s->object, "Warning", "SourceNotRecovered", failed->message);
+	*unrecovered = strdup(failed->message);
+	return 0;
+}
+
+/* spec.sourceRecovery: what we powered off is started again when nothing was imported. */
+static int recover_source(struct step *s, char **unrecovered, struct error **err)
+{
+	const char *policy = s->import->spec.source_recovery;
 
 	if (!ledger_has(s->status, LEDGER_POWER))
 		return 0;
-	if (policy && !strcmp(policy, "PowerOn")) {
-		struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
-
-		if (step_session(s, &session, err) < 0)
-			return -1;
-		struct source *source = session_source(session);
-		model = source->ops->describe(source, &name, s->r->cancel, err);
-		if (!model || (model->power != VM_POWER_ON && source->ops->power_on(source, model, s->r->cancel, err) < 0))
-			return error_wrap(err, "cannot start %s again at the source", name.name);
-	}
+	if (policy && !strcmp(policy, "PowerOn") && start_source(s, unrecovered, err) < 0)
+		return -1;
 	ledger_drop(s->status, LEDGER_POWER);
 	return 0;
 }
@@ -90,7 +103,7 @@ static char *first_cause(const struct step *s)
 
 int step_failed(struct step *s, struct error **err)
 {
-	AUTO_FREE char *cause = first_cause(s);
+	AUTO_FREE char *cause = first_cause(s), *unrecovered = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 
 	if (settled(s, "Stalled"))
@@ -98,9 +111,9 @@ int step_failed(struct step *s, struct error **err)
 	if (!cause)
 		return error_set_errno(err, ENOMEM, "cannot clean up");
 	transfer_end(s->r->transfers, s->key);
-	if (ledger_clean(s, &failed) < 0 || recover_source(s, &failed) < 0)
+	if (ledger_clean(s, &failed) < 0 || recover_source(s, &unrecovered, &failed) < 0)
 		return error_set_code(err, failed->class, failed->reason, failed->code, "%s" BESIDES "%s", cause, failed->message);
-	step_say(s, "%s", cause);
+	step_say(s, "%s%s%s", cause, unrecovered ? BESIDES : "", unrecovered ? unrecovered : "");
 	ledger_drop(s->status, LEDGER_SESSION);
 	doubt_disks(s);
 	if (!s->status->completion_time) {

@@ -71,13 +71,15 @@ note "an import waited for room"
 # An export that is refused for good: the import fails, and the machine, which was on, is started again.
 fault '{"kind": "soap", "method": "ExportVm", "fault": "NotSupported"}'
 fault '{"kind": "status", "path": "/folder", "code": 404}'
+fault '{"kind": "soap", "method": "PowerOnVM_Task", "fault": "HostCommunication", "count": 1}' # and once more, after a while
 apply_import default refused web-on 'sourceRecovery: PowerOn' 'targetPowerState: auto'
 wait_status default refused VMMigrationFailed 60
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "The export failed"
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "NotSupported"
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "datastore browser"
-kubectl wait --for=condition=Stalled --timeout=30s virtualmachineimport/refused >/dev/null
+kubectl wait --for=condition=Stalled --timeout=60s virtualmachineimport/refused >/dev/null
 assert_eq "the source after the failure" "$(vm_state web-on .Power)" poweredOn
+assert_contains "the reason, still" "$(import_field default refused '{.status.message}')" "The export failed"
 assert_eq "the ledger" "$(import_field default refused '{.status.sourceLedger}')" ''
 assert_eq "files on scratch" "$(find "$SCRATCH" -mindepth 1 ! -name .image-key)" ''
 faults_clear

@@ -284,7 +284,7 @@ assert_source_clean
 stop_vsphere slow
 
 note "--- one ESXi host of an older version: one datacenter, plain numbers as ids"
-jq '.api = {version: "6.5.0", apiVersion: "6.5", esxi: true} | .datacenters = [.datacenters[0] | .hosts = [{name: "localhost.localdomain"}] | .datastores = ["datastore1"] | .networks = []
+jq '.api = {version: "6.5.0", apiVersion: "6.5", esxi: true} | .denied = ["VApp.Export", "VirtualMachine.Interact.PowerOff"] | .datacenters = [.datacenters[0] | .hosts = [{name: "localhost.localdomain"}] | .datastores = ["datastore1"] | .networks = []
 	| .vms = [{name: "web-on", power: "on", nics: [{network: "VM Network"}], disks: [{capacityMB: 16, fill: {seed: 1, percent: 50}}]}]]' \
 	"$PEERS/vsphere/inventory.json" >"$WORK/esxi.json"
 start_vsphere "$WORK/esxi.json" esxi
@@ -297,6 +297,10 @@ for dc in '' ha-datacenter; do
 done
 open_probe main ''
 check "$(vm_state web-on .Ref)" .name web-on
+ok main preflight web-on
+for privilege in VApp.Export VirtualMachine.Interact.PowerOff; do
+	assert_contains "what the user may not do" "$ANSWER" "problem the user lacks the privilege $privilege on /ha-datacenter/vm/web-on; give it"
+done
 ok main shutdown web-on
 ok main off web-on
 ok main export web-on "$WORK/export"

@@ -220,6 +220,46 @@ static json_t *offline_datastores(struct vmware_session *s, const xmlNode *objec
 	return move_ptr(offline);
 }
 
+void vmware_check_privileges_of(const xmlNode *answer, const struct vm_model *model, json_t *problems)
+{
+	for (const xmlNode *e = xml_child(answer, "returnval"); e; e = xml_next(e, "returnval")) {
+		for (const xmlNode *p = xml_child(e, "privAvailability"); p; p = xml_next(p, "privAvailability")) {
+			AUTO_FREE char *id = xml_path_text(p, "privId");
+
+			if (id && xml_path_is(p, "isGranted", "false"))
+				complain(problems, "the user lacks the privilege %s on %s; give it to the user's role at the source", id,
+					 model->path);
+		}
+	}
+}
+
+/* Whether the user may do what an import does: ExportVm, PowerOffVM_Task, ShutdownGuest. Where that cannot be found out, it shows later. */
+static int check_privileges(struct vmware_session *s, const struct vm_model *model, json_t *problems, struct cancel *cancel,
+			    struct error **err)
+{
+	AUTO_FREE char *key = vmware_session_key(s);
+	struct vmware_ref manager = { "AuthorizationManager", vmware_session_content(s)->authorization_manager };
+	CLEANUP(buffer_free) struct buffer arguments = { 0 };
+	xmlNode *result = NULL;
+	AUTO_XML xmlDoc *doc = NULL;
+
+	if (!key || !manager.value)
+		return 0;
+	buffer_init(&arguments, 65536);
+	buffer_add_string(&arguments, "<entity type=\"VirtualMachine\">");
+	xml_add_escaped(&arguments, model->source_id);
+	buffer_add_string(&arguments, "</entity>");
+	xml_add(&arguments, "sessionId", key);
+	xml_add(&arguments, "privId", "VApp.Export");
+	if (model->power != VM_POWER_OFF)
+		xml_add(&arguments, "privId", "VirtualMachine.Interact.PowerOff");
+	if (!arguments.failed)
+		doc = vmware_call(s, "HasPrivilegeOnEntities", manager, arguments.data, &result, cancel, NULL);
+	if (doc)
+		vmware_check_privileges_of(result, model, problems);
+	return cancel_check(cancel, err);
+}
+
 int vmware_check(struct vmware_session *s, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
 {
 	static const char *const paths[] = { "config.hardware.device",
@@ -236,5 +276,5 @@ int vmware_check(struct vmware_session *s, const struct vm_model *model, json_t 
 	if (!offline)
 		return -1;
 	vmware_check_of(o, offline, model, problems);
-	return 0;
+	return check_privileges(s, model, problems, cancel, err);
 }

@@ -373,7 +373,7 @@ struct vm_model *vmware_model_of(const xmlNode *o, const json_t *networks, const
 	m->secure_boot = m->efi && xml_path_is(vmware_property(o, "config.bootOptions"), "efiSecureBootEnabled", "true");
 	m->power = vmware_power_of(power);
 	m->host = xml_text(vmware_property(o, "runtime.host"));
-	m->guest_tools = tools && !strcmp(tools, "guestToolsRunning");
+	m->guest_tools = tools && (!strcmp(tools, "guestToolsRunning") || !strcmp(tools, "guestToolsExecutingScripts"));
 	m->cpu_hot_add = is_true(o, "config.cpuHotAddEnabled");
 	m->memory_hot_add = is_true(o, "config.memoryHotAddEnabled");
 	m->change_tracking = is_true(o, "config.changeTrackingEnabled");

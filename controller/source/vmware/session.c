@@ -223,6 +223,7 @@ static int retrieve_content(struct vmware_session *s, struct cancel *cancel, str
 	s->content.property_collector = xml_path_text(result, "returnval/propertyCollector");
 	s->content.session_manager = xml_path_text(result, "returnval/sessionManager");
 	s->content.root_folder = xml_path_text(result, "returnval/rootFolder");
+	s->content.authorization_manager = xml_path_text(result, "returnval/authorizationManager");
 	if (!s->content.property_collector || !s->content.session_manager || !s->content.root_folder)
 		return error_set(err, ERROR_PERMANENT, "NotVSphere", "%s is no vSphere endpoint: it names no property collector",
 				 s->endpoint);
@@ -339,6 +340,7 @@ void vmware_session_close(struct vmware_session *s)
 	free(s->content.property_collector);
 	free(s->content.session_manager);
 	free(s->content.root_folder);
+	free(s->content.authorization_manager);
 	free(s->cookie);
 	free(s->key);
 	pthread_mutex_destroy(&s->lock);

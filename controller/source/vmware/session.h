@@ -15,6 +15,7 @@ struct vmware_session;
 /* The managed objects that everything begins with. */
 struct vmware_content {
 	char *property_collector, *session_manager, *root_folder;
+	char *authorization_manager; /* NULL where the server has none */
 };
 
 /* endpoint: the SDK's URL. The secret's keys: username, password, and for trust caCert (PEM), thumbprint or insecure. With none of these

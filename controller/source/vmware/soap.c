@@ -74,8 +74,13 @@ static void add_details(struct buffer *b, const xmlNode *fault)
 {
 	static const struct {
 		const char *element, *text;
-	} known[] = { { "privilegeId", "the user lacks the privilege" }, { "object", "on" },           { "task", "held by the task" },
-		      { "invalidProperty", "wrong argument" },           { "name", "wrong property" }, { "obj", "no such object:" } };
+	} known[] = { { "privilegeId", "the user lacks the privilege" },
+		      { "object", "on" },
+		      { "task", "held by the task" },
+		      { "invalidProperty", "wrong argument" },
+		      { "name", "wrong property" },
+		      { "obj", "no such object:" },
+		      { "faultMessage/message", "because" } };
 
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		AUTO_FREE char *value = xml_path_text(fault, known[i].element);
