@@ -170,6 +170,39 @@ static int check_source(struct step *s, json_t *problems, struct vm_model **out,
 	return 0;
 }
 
+static bool is_mapped(const struct vmimport_spec *spec, const char *network)
+{
+	for (size_t i = 0; network && i < spec->network_mapping_count; i++) {
+		const struct api_network_mapping *m = &spec->network_mapping[i];
+
+		if (m->source_network && m->destination_network && *m->destination_network && vm_same_network(m->source_network, network))
+			return true;
+	}
+	return false;
+}
+
+/* What the source notes about the machine, and the cards that are left out. Owned; "" when there is nothing. */
+static char *notes_of(const struct step *s, const struct vm_model *model)
+{
+	struct buffer text;
+	size_t left = 0;
+
+	buffer_init(&text, 16 * 1024);
+	buffer_add_string(&text, model->notes ? model->notes : "");
+	for (size_t i = 0; i < model->nic_count; i++)
+		left += !is_mapped(&s->import->spec, model->nics[i].network);
+	if (left && left == model->nic_count)
+		buffer_addf(&text, "%sspec.networkMapping names no network that it is on: it gets one card, on the cluster's own network",
+			    text.len ? "; " : "");
+	for (size_t i = 0; left && left < model->nic_count && i < model->nic_count; i++)
+		if (!is_mapped(&s->import->spec, model->nics[i].network))
+			buffer_addf(&text, "%s%s is left out, as spec.networkMapping does not name its network %s", text.len ? "; " : "",
+				    model->nics[i].label ? model->nics[i].label : "a network card",
+				    model->nics[i].network ? model->nics[i].network : "");
+	text.failed = false; /* what fits is told */
+	return buffer_steal(&text);
+}
+
 int step_new(struct step *s, struct error **err)
 {
 	AUTO_JSON json_t *problems = json_array();
@@ -208,11 +241,12 @@ int step_new(struct step *s, struct error **err)
 		text = join(problems);
 		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
 	} else {
-		const char *notes = model ? model->notes : NULL;
+		AUTO_FREE char *notes = model ? notes_of(s, model) : NULL;
 
 		free(s->status->imported_virtual_machine_name);
 		s->status->imported_virtual_machine_name = move_ptr(name);
-		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s", notes ? "; note: " : "", notes ? notes : "");
+		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s", notes && *notes ? "; note: " : "",
+			notes ? notes : "");
 	}
 	return 0;
 }

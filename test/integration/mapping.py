@@ -1,4 +1,4 @@
-"""Compares what becomes of the machines of mapping.json with what is wanted: mapping.py PROBE TABLE, for test_vmware_mapping.sh."""
+"""Compares what becomes of the machines of mapping.json with what is wanted: mapping.py PROBE TABLE GOVC-INFO, for test_vmware_mapping.sh."""
 import json, subprocess, sys
 
 IMPORTED = {"migration.harvesterhci.io/imported": "true"}
@@ -71,10 +71,30 @@ def complaints(case, got):
         # What no source tells is 0, and so is what holds nothing.
         if {"all": disk["allocated"] != disk["capacity"], "none": disk["allocated"], "part": not 0 < disk["allocated"] < disk["capacity"]}[kind]:
             yield f'{disk["label"]} takes {disk["allocated"]} of {disk["capacity"]} bytes, wanted {kind}'
+    ours, theirs = seen(model), govc_seen(infos[model["sourceId"]])
+    for key in ours:
+        if ours[key] != theirs[key]:
+            yield f"{key} is {ours[key]}, and {theirs[key]} in govc's view"
     for key, value in (want.get("model", {}) | ({"path": case["path"]} if "path" in case else {})).items():
         if model[key] != value:
             yield f"{key} is {model[key]}, wanted {value}"
 
+def seen(model):
+    """What govc tells too."""
+    return {"name": model["name"], "cpus": model["vcpus"], "memory": model["memory"] >> 20, "guest": model["guestOs"], "efi": model["efi"], "power": model["power"],
+            "annotation": model.get("description") or "", "disks": sorted((d["label"], d["capacity"]) for d in model["disks"]),
+            "macs": [n["mac"] for n in model["nics"]], "cards": [n["label"] for n in model["nics"]]}
+
+def govc_seen(info):
+    config = info["config"]
+    devices = config["hardware"]["device"]
+    cards = sorted((d for d in devices if "macAddress" in d), key=lambda d: d["key"])
+    return {"name": config["name"], "cpus": config["hardware"]["numCPU"], "memory": config["hardware"]["memoryMB"], "guest": config["guestId"], "efi": config.get("firmware") == "efi",
+            "power": {"poweredOff": 1, "poweredOn": 2, "suspended": 3}[info["runtime"]["powerState"]], "annotation": config.get("annotation", ""),
+            "disks": sorted((d["deviceInfo"]["label"], d["capacityInBytes"]) for d in devices if "capacityInBytes" in d),
+            "macs": [d["macAddress"] for d in cards], "cards": [d["deviceInfo"]["label"] for d in cards]}
+
+infos = {info["self"]["value"]: info for info in json.load(open(sys.argv[3]))["virtualMachines"]}
 probe = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 if (answer := probe.stdout.readline()) != "ok\n":
     sys.exit(f"login: {answer}")

@@ -116,5 +116,10 @@ wait_status default waits virtualMachineRunning 90
 kubectl patch virtualmachineimport no-tools --type=merge -p '{"spec":{"forcePowerOff":true}}' >/dev/null
 wait_status_after_fix() { [ "$(import_field default no-tools '{.status.importStatus}')" = virtualMachineRunning ]; }
 wait_for 90 wait_status_after_fix
+passed_with() { # passed_with NAME PART: what preflight noted
+	kubectl get events.events.k8s.io -o json | jq -r ".items[] | select(.reason == \"PreflightPassed\" and .regarding.name == \"$1\") | .note" | grep -qF "$2"
+}
+wait_for 20 passed_with no-tools "spec.networkMapping names no network that it is on"
+wait_for 20 passed_with good "its 2 snapshots stay behind"
 stop_daemon 20
 assert_source_clean

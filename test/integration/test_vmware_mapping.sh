@@ -1,5 +1,5 @@
 #!/bin/bash
-# What becomes of a machine: mapping.json has machines as the peer's inventory describes them, and the KubeVirt object that each must give,
+# What becomes of a machine, and whether govc says the same of it: mapping.json has machines as the peer's inventory describes them, and the KubeVirt object that each must give,
 # what preflight must say, and what the user is told.
 # needs: vsphere
 # timeout: 180
@@ -15,5 +15,10 @@ jq '{user: "administrator@vsphere.local", password: "pass", datacenters: [{name:
 start_vsphere "$WORK/inventory.json"
 SECRET=$(jq -n --arg u "$VSPHERE_USER" --arg p "$VSPHERE_PASSWORD" --rawfile ca "$VSPHERE_CA" '{username: $u, password: $p, caCert: $ca}')
 export SECRET VSPHERE_DC=DC1
-python3 "$SOURCE_DIR/test/integration/mapping.py" "$VMWARE_PROBE" "$table"
+# govc's view of the same machines, which must not differ from ours.
+govc=$("$PEERS/govc/build.sh") || skip "govc cannot be built"
+export GOVC_PERSIST_SESSION=false
+mapfile -t refs < <(admin_state '.vms[].Ref | "VirtualMachine:" + .')
+"$govc" vm.info -json "${refs[@]}" >"$WORK/govc.json"
+python3 "$SOURCE_DIR/test/integration/mapping.py" "$VMWARE_PROBE" "$table" "$WORK/govc.json"
 assert_source_clean

@@ -138,17 +138,24 @@ static void mappings(void **state)
 		bool skip;
 		size_t problems;
 		const char *part;
+		bool known; /* the source told its networks: the machine's and "lab/2" */
 	} cases[] = {
-		{ "", false, 0, NULL },
-		{ "VM Network=vlan-1,dvs=ns/vlan-2", false, 0, NULL },
-		{ "VM Network=vlan-1,VM Network=vlan-2", false, 1, "\"VM Network\" twice" },
-		{ "VM Network=vlan-1,vm network=vlan-2", false, 1, "\"vm network\" is no network of Web, which is on: VM Network, dvs" },
-		{ "lab=vlan-1", false, 1, "networkMapping[0].sourceNetwork \"lab\"" },
-		{ "lab=vlan-1", true, 0, NULL }, /* spec.skipPreflightChecks skips what the source is asked */
-		{ "VM Network=", true, 1, "networkMapping[0] lacks" },
-		{ "=vlan-1", true, 1, "networkMapping[0] lacks" },
+		{ "", false, 0, NULL, false },
+		{ "VM Network=vlan-1,dvs=ns/vlan-2", false, 0, NULL, false },
+		{ "VM Network=vlan-1,VM Network=vlan-2", false, 1, "\"VM Network\" twice", false },
+		{ "VM Network=vlan-1,vm network=vlan-2", false, 1, "\"vm network\" is no network of Web, which is on: VM Network, dvs",
+		  false },
+		{ "lab=vlan-1", false, 1, "networkMapping[0].sourceNetwork \"lab\"", false },
+		{ "lab=vlan-1", true, 0, NULL, false }, /* spec.skipPreflightChecks skips what the source is asked */
+		{ "VM Network=", true, 1, "networkMapping[0] lacks", false },
+		{ "=vlan-1", true, 1, "networkMapping[0] lacks", false },
+		{ "lab/2=vlan-1", false, 0, NULL, true },
+		{ "lab%2F2=vlan-1,dvs=vlan-1", false, 0, NULL, true },
+		{ "lab=vlan-1", false, 1, "\"lab\" does not exist at the source; Web is on: VM Network, dvs", true },
+		{ "lab/2=vlan-1,lab%2f2=vlan-1", false, 1, "\"lab%2f2\" twice", true },
 	};
 	struct vm_nic nics[] = { { .network = (char *)"VM Network" }, { .network = (char *)"dvs" } };
+	char *known[] = { (char *)"VM Network", (char *)"dvs", (char *)"lab/2" };
 	struct vm_model model = { .name = (char *)"Web", .nics = nics, .nic_count = 2 };
 	struct target *target = target_local_new(directory, NULL);
 
@@ -168,6 +175,8 @@ static void mappings(void **state)
 			m->destination_network = entry;
 		}
 		import.spec.network_mapping = list;
+		model.networks = cases[i].known ? known : NULL;
+		model.network_count = cases[i].known ? 3 : 0;
 		assert_int_equal(target->ops->preflight(target, &t, &model, problems, NULL), 0);
 		assert_int_equal(json_array_size(problems), cases[i].problems);
 		if (cases[i].part)
