@@ -22,7 +22,8 @@ int step_images_ready(struct step *s, struct error **err)
 	result = target->ops->create_vm(target, &import, model, disks, s->status->disk_count, err);
 	step_disks_free(disks, s->status->disk_count);
 	if (result < 0) {
-		if (err && *err && (*err)->class == ERROR_PERMANENT) {
+		/* What we may not do somebody may still allow: that is waited for. */
+		if (err && *err && (*err)->class == ERROR_PERMANENT && strcmp((*err)->reason, "Forbidden")) {
 			step_fail(s, STATE_FAILED, (*err)->reason, "The virtual machine could not be created: %s", (*err)->message);
 			error_free(move_ptr(*err));
 			return 0;
