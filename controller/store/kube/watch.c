@@ -154,9 +154,10 @@ static unsigned failed(struct watch *w, const struct error *err)
 		w->absent = true;
 		return ABSENT_MS;
 	}
-	log_write(w->failing ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural, "error",
-		  error_message(err), NULL);
-	w->failing = true;
+	/* A server that asks for patience is well: it sets up a kind that was just defined, for example. */
+	log_write(w->failing || err->code == 429 ? LOG_DEBUG : LOG_WARNING, "a watch failed and is tried again", "resource", w->res.plural,
+		  "error", error_message(err), NULL);
+	w->failing = w->failing || err->code != 429;
 	wait = backoff_next(&w->backoff);
 	pause = kube_client_pause_ms(w->client);
 	return wait > pause ? wait : pause;
