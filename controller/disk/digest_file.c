@@ -28,6 +28,7 @@ struct scan {
 	pthread_cond_t turned;
 	uint64_t at;         /* where to look for the next block */
 	uint64_t next, turn; /* tickets: blocks are claimed in the file's order, and put in in that order */
+	unsigned buffers_taken;
 	struct digest_tree tree;
 	struct error *error; /* the first; nothing is claimed after it */
 };
@@ -111,12 +112,19 @@ static void put_in(struct scan *s, uint64_t ticket, uint64_t at, const unsigned 
 	pthread_cond_broadcast(&s->turned);
 }
 
+static unsigned char *take_buffer(struct scan *s)
+{
+	LOCK_GUARD(&s->lock);
+	return s->reader->buffers[s->buffers_taken++];
+}
+
 DEFINE_CLEANUP(struct digest_hasher, hasher_free_p, digest_hasher_free)
 
 static void *scan_blocks(void *arg)
 {
 	struct scan *s = arg;
-	AUTO_FREE unsigned char *block = direct_buffer(DISK_DIGEST_BLOCK);
+	AUTO_FREE unsigned char *own = s->reader->buffers ? NULL : direct_buffer(DISK_DIGEST_BLOCK);
+	unsigned char *block = s->reader->buffers ? take_buffer(s) : own;
 	struct error *error = NULL;
 	CLEANUP(hasher_free_p) struct digest_hasher *hasher = digest_hasher_new(&error);
 	uint64_t at, ticket;
@@ -157,7 +165,7 @@ int digest_scan(const struct digest_reader *reader, uint64_t size, const struct 
 	s.tree.hasher = hasher;
 	pthread_mutex_init(&s.lock, NULL);
 	pthread_cond_init(&s.turned, NULL);
-	threads = threads > THREADS_MAX ? THREADS_MAX : threads;
+	threads = reader->buffers ? reader->buffer_count : threads > THREADS_MAX ? THREADS_MAX : threads;
 	while (started + 1 < threads && started + 1 < blocks && !pthread_create(&others[started], NULL, scan_blocks, &s))
 		started++;
 	scan_blocks(&s); /* this thread is one of them: without others it goes slower */
@@ -170,13 +178,13 @@ int digest_scan(const struct digest_reader *reader, uint64_t size, const struct 
 	return digest_tree_finish(&s.tree, size, out, err);
 }
 
-int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE],
-		      struct error **err)
+int digest_descriptor(int fd, const char *path, uint64_t size, unsigned char *const *buffers, unsigned buffer_count,
+		      const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
 	AUTO_FD int direct = direct_reopen(fd, path, O_RDONLY);
 	struct file file = { fd, direct, path };
 
-	return digest_scan(&(struct digest_reader){ &file, next_data, read_block }, size, options, out, err);
+	return digest_scan(&(struct digest_reader){ &file, next_data, read_block, buffers, buffer_count }, size, options, out, err);
 }
 
 int disk_digest_file(const char *path, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
@@ -192,5 +200,5 @@ int disk_digest_file(const char *path, const struct disk_digest_options *options
 		return error_set(err, ERROR_PERMANENT, "DiskTooSmall", "%s has %llu bytes, fewer than the disk's %llu: %llu are missing",
 				 path, (unsigned long long)size, (unsigned long long)options->size,
 				 (unsigned long long)(options->size - size));
-	return digest_descriptor(fd, path, options && options->size ? options->size : size, options, out, err);
+	return digest_descriptor(fd, path, options && options->size ? options->size : size, NULL, 0, options, out, err);
 }

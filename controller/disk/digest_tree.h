@@ -49,9 +49,12 @@ struct digest_reader {
 	/* The start of the first block, at or after `at`, a multiple of 1 MiB, that may hold data; `size` or more when there is none. */
 	uint64_t (*next_data)(void *arg, uint64_t at, uint64_t size);
 	int (*read)(void *arg, unsigned char *block, uint64_t at, size_t len, struct error **err); /* all of it, into aligned memory */
+	/* Of 1 MiB, aligned: as many threads read, then; NULL: each thread makes its own. */
+	unsigned char *const *buffers;
+	unsigned buffer_count;
 };
 int digest_scan(const struct digest_reader *reader, uint64_t size, const struct disk_digest_options *options,
 		char out[DISK_DIGEST_TEXT_SIZE], struct error **err);
-/* The digest of the first `size` bytes of an open file or device that the message calls path. */
-int digest_descriptor(int fd, const char *path, uint64_t size, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE],
-		      struct error **err);
+/* The digest of the first `size` bytes of an open file or device that the message calls path. buffers as above. */
+int digest_descriptor(int fd, const char *path, uint64_t size, unsigned char *const *buffers, unsigned buffer_count,
+		      const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);

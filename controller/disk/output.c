@@ -387,7 +387,8 @@ static uint64_t next_block(void *arg, uint64_t at, uint64_t size)
 	return size;
 }
 
-int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
+int output_digest(struct disk_output *o, uint64_t capacity, unsigned char *const *buffers, unsigned buffer_count, struct cancel *cancel,
+		  char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
 	struct disk_digest_options options = { .cancel = cancel };
 
@@ -395,6 +396,6 @@ int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cance
 		return error_set(err, ERROR_PERMANENT, "NotKept",
 				 "the stream goes back, so that its digest cannot be told without keeping the disk");
 	if (!o->qcow2)
-		return digest_descriptor(o->fd, o->path, capacity, &options, out, err);
-	return digest_scan(&(struct digest_reader){ o, next_block, read_block }, capacity, &options, out, err);
+		return digest_descriptor(o->fd, o->path, capacity, buffers, buffer_count, &options, out, err);
+	return digest_scan(&(struct digest_reader){ o, next_block, read_block, buffers, buffer_count }, capacity, &options, out, err);
 }

@@ -41,5 +41,6 @@ int output_sync(struct disk_output *o, struct error **err);
 int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err);
 /* Reads the disk's bytes that were written; fewer than len where a file ends. Thread-safe. -1 with errno. */
 ssize_t output_read(struct disk_output *o, void *data, size_t len, uint64_t at);
-/* The digest of what was written, read again. */
-int output_digest(struct disk_output *o, uint64_t capacity, struct cancel *cancel, char out[DISK_DIGEST_TEXT_SIZE], struct error **err);
+/* The digest of what was written, read again into these buffers (disk/digest_tree.h), at least one. */
+int output_digest(struct disk_output *o, uint64_t capacity, unsigned char *const *buffers, unsigned buffer_count, struct cancel *cancel,
+		  char out[DISK_DIGEST_TEXT_SIZE], struct error **err);

@@ -531,13 +531,31 @@ static int settle_capacity(struct disk_pipeline *p, struct error **err)
 	return output_set_size(p->output, p->capacity, true, err);
 }
 
+/* The digest of what is there, read with the memory that this pipeline may have anyhow. */
+static int digest_again(struct disk_pipeline *p, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
+{
+	unsigned char *buffers[2] = { NULL };
+	int result = -1;
+
+	for (unsigned i = 0; i < 2; i++)
+		buffers[i] = workers_take_data(p->options.workers, &p->share);
+	if (buffers[0] && buffers[1])
+		result = output_digest(p->output, p->capacity, buffers, 2, p->options.cancel, out, err);
+	else
+		error_set_errno(err, ENOMEM, "cannot read %s", p->path);
+	for (unsigned i = 0; i < 2; i++)
+		if (buffers[i])
+			workers_give_data(p->options.workers, &p->share, buffers[i]);
+	return result;
+}
+
 /* Whether the storage has what was written to it. What it has instead is not to be gone on with. */
 static int verify(struct disk_pipeline *p, const char *digest, struct error **err)
 {
 	struct block_journal *journal = p->journal;
 	char now[DISK_DIGEST_TEXT_SIZE];
 
-	if (output_digest(p->output, p->capacity, p->options.cancel, now, err) < 0)
+	if (digest_again(p, now, err) < 0)
 		return -1;
 	if (!strcmp(now, digest))
 		return 0;
@@ -560,8 +578,7 @@ int disk_pipeline_finish(struct disk_pipeline *p, struct disk_result *result, st
 	if (output_finish(p->output, p->capacity, !p->options.no_sync, err) < 0)
 		return -1;
 	r = (struct disk_result){ .capacity = p->capacity, .data_bytes = p->data_bytes, .stream_bytes = p->stream_bytes };
-	if (p->unordered ? output_digest(p->output, p->capacity, p->options.cancel, r.digest, err)
-			 : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
+	if (p->unordered ? digest_again(p, r.digest, err) : digest_tree_finish(&p->tree, p->capacity, r.digest, err))
 		return -1;
 	if (p->options.verify && verify(p, r.digest, err) < 0)
 		return -1;

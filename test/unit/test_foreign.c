@@ -19,6 +19,7 @@
 
 #include "disk/image.h"
 #include "disk/pipeline.h"
+#include "disk/sandbox.h"
 
 #define MIB ((size_t)1 << 20)
 
@@ -328,6 +329,26 @@ static void test_what_the_program_may_do(void **state)
 	assert_int_not_equal(access("/tmp/test_foreign.file", F_OK), 0);
 }
 
+static void test_time_is_limited(void **state)
+{
+	char *arguments[] = { (char *)"qemu-img", NULL };
+	AUTO_ERROR struct error *err = NULL;
+	struct sandbox *s;
+
+	(void)state;
+	if (access("/usr/bin/python3", X_OK))
+		skip();
+	stand_in("while True: pass\n");
+	s = sandbox_start(
+		&(struct sandbox_options){ .program = "qemu-img", .arguments = arguments, .memory = 512 * MIB, .seconds = 1, .output = -1 },
+		NULL);
+	setenv("PATH", real_path, 1);
+	assert_non_null(s);
+	assert_int_equal(sandbox_end(s, NULL, &err), -1);
+	assert_string_equal(err->reason, "ProgramKilled");
+	assert_non_null(strstr(err->message, "1 seconds of processor time"));
+}
+
 struct later {
 	struct cancel *cancel;
 	unsigned ms;
@@ -371,7 +392,7 @@ int main(void)
 		cmocka_unit_test(test_all_formats),     cmocka_unit_test(test_goes_on_in_the_middle),
 		cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_broken_images),
 		cmocka_unit_test(test_a_full_output),   cmocka_unit_test(test_what_the_program_may_do),
-		cmocka_unit_test(test_cancel_kills_it),
+		cmocka_unit_test(test_time_is_limited), cmocka_unit_test(test_cancel_kills_it),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

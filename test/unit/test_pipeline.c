@@ -339,7 +339,7 @@ struct many {
 static void *convert_one(void *arg)
 {
 	struct many *m = arg;
-	struct disk_pipeline_options options = { .path = m->out, .workers = workers, .no_sync = true };
+	struct disk_pipeline_options options = { .path = m->out, .workers = workers, .no_sync = true, .verify = true };
 	struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
 
 	for (size_t at = 0; !m->failed && at < m->stream->len; at += 65536)
