@@ -6,27 +6,25 @@
 
 #include "api/conditions.h"
 #include "api/resources.h"
-#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/manifests.h"
 #include "cmd/numbers.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
 #include "reconcile/reconciler.h"
 #include "store/dir/dir.h"
-#include "json/yaml.h"
 
-#define MAX_FILES 64
 /* How long a source may be unreachable before the command gives up. */
 #define SOURCE_PATIENCE_MS 60000
 /* How long what an import made at the source may take to be undone, once it has ended. */
 #define CLEANUP_PATIENCE_MS 60000
 
 struct import_options {
-	const char *files[MAX_FILES], *directory, *only;
-	size_t file_count;
+	struct manifests manifests;
+	const char *directory;
 	unsigned streams, host_streams, endpoint_streams;
 	bool quiet, verbose, allow_local_urls, no_verify;
 };
@@ -73,15 +71,14 @@ static int parse(struct option_scan *scan, struct import_options *o)
 	while ((id = option_scan_next(scan)) > 0) {
 		switch (id) {
 		case 'f':
-			if (o->file_count == MAX_FILES)
+			if (!manifests_add(&o->manifests, scan->value))
 				return option_scan_refuse(scan, "too many files at %s", scan->value);
-			o->files[o->file_count++] = scan->value;
 			break;
 		case 'o':
 			o->directory = scan->value;
 			break;
 		case ONLY_VM:
-			o->only = scan->value;
+			o->manifests.only = scan->value;
 			break;
 		case STREAMS:
 			if (!numbers_unsigned(scan->value, 1, 1024, &o->streams))
@@ -110,50 +107,11 @@ static int parse(struct option_scan *scan, struct import_options *o)
 		return -1;
 	if (scan->operands < scan->argc)
 		return option_scan_refuse(scan, "unexpected argument %s", scan->argv[scan->operands]);
-	if (!o->file_count)
+	if (!o->manifests.count)
 		return option_scan_refuse(scan, "name the manifests with -f FILE");
 	if (!o->directory || !*o->directory)
 		return option_scan_refuse(scan, "name the output directory with -o DIR");
 	return 0;
-}
-
-static bool wanted(const json_t *object, const char *only)
-{
-	const char *kind = json_path_string(object, "kind"), *name = json_path_string(object, "metadata.name");
-	const char *ns = json_path_string(object, "metadata.namespace"), *slash;
-
-	if (!only || !kind || strcmp(kind, api_vmimports.kind))
-		return true;
-	if (!ns)
-		ns = "default";
-	slash = strchr(only, '/');
-	if (slash)
-		return name && !strcmp(name, slash + 1) && !strncmp(ns, only, (size_t)(slash - only)) && !ns[slash - only];
-	return name && !strcmp(name, only);
-}
-
-static char *read_stdin(void)
-{
-	struct buffer text;
-	char piece[4096];
-	size_t n;
-
-	buffer_init(&text, 16 << 20);
-	while ((n = fread(piece, 1, sizeof piece, stdin)) > 0)
-		buffer_add(&text, piece, n);
-	return buffer_steal(&text);
-}
-
-static json_t *load(const char *file, struct error **err)
-{
-	if (strcmp(file, "-"))
-		return yaml_load_file(file, err);
-	AUTO_FREE char *text = read_stdin();
-	if (!text) {
-		error_set(err, ERROR_PERMANENT, "TooLarge", "standard input holds more than 16 MiB");
-		return NULL;
-	}
-	return yaml_load(text, strlen(text), "standard input", err);
 }
 
 /* A failed import of an earlier run is tried anew: that is what a second call is for. */
@@ -210,29 +168,8 @@ static int doubt_sources(struct store *store, struct error **err)
 
 static int apply(struct store *store, const struct import_options *o, struct error **err)
 {
-	size_t imports = 0;
-
-	for (size_t f = 0; f < o->file_count; f++) {
-		AUTO_JSON json_t *documents = load(o->files[f], err);
-		const json_t *object;
-		size_t i;
-
-		if (!documents)
-			return -1;
-		json_array_foreach (documents, i, object) {
-			const char *kind = json_path_string(object, "kind");
-
-			if (!wanted(object, o->only))
-				continue;
-			imports += kind && !strcmp(kind, api_vmimports.kind);
-			if (dir_store_apply(store, object, err) < 0)
-				return error_wrap(err, "%s, document %zu", o->files[f], i + 1);
-		}
-	}
-	if (!imports && o->only)
-		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s", o->only);
-	if (!imports)
-		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport");
+	if (manifests_apply(&o->manifests, store, err) < 0)
+		return -1;
 	return doubt_sources(store, err) < 0 ? -1 : retry_failed(store, err);
 }
 
@@ -327,7 +264,7 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			AUTO_FREE char *why = NULL;
 			enum outcome outcome;
 
-			if (!wanted(import, o->only))
+			if (!manifests_want(&o->manifests, import))
 				continue;
 			outcome = outcome_of(store, import, clock_monotonic_ms() - started < SOURCE_PATIENCE_MS, &why);
 			going += outcome == GOING;
@@ -356,7 +293,7 @@ static void print_results(struct store *store, const struct import_options *o)
 		const char *state = json_path_string(import, "status.importStatus"),
 			   *name = json_path_string(import, "status.newVirtualMachine");
 
-		if (!wanted(import, o->only) || !state || !name || strcmp(state, STATE_RUNNING))
+		if (!manifests_want(&o->manifests, import) || !state || !name || strcmp(state, STATE_RUNNING))
 			continue;
 		json_array_foreach (json_path(import, "status.diskImportStatus"), k, disk) {
 			const char *file = json_path_string(disk, "diskName"), *digest = json_path_string(disk, "digest");

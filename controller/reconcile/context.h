@@ -68,6 +68,20 @@ int step_running(struct step *s, struct error **err); /* finish.c */
 int step_failed(struct step *s, struct error **err);
 int step_deleted(struct step *s, bool *gone, struct error **err); /* *gone: the finalizer may go */
 
+/* preflight.c: the checks of an import, each appending what it finds to problems. A -1 is about the check, not the import. */
+bool preflight_spec(const struct step *s, json_t *problems);                                         /* whether the source can be asked */
+int preflight_source(struct step *s, json_t *problems, struct vm_model **model, struct error **err); /* NULL: none that is meant */
+/* model may be NULL. *target: the name of the new machine, owned by the caller. */
+int preflight_target(struct step *s, json_t *problems, const struct vm_model *model, char **target, struct error **err);
+
+/* estimate.c */
+struct estimate {
+	uint64_t bytes;         /* to be fetched */
+	uint64_t rate, seconds; /* of a stream in bytes a second, and what follows for all; 0: not known */
+	char *no_sample;        /* why not, owned; NULL: there is a rate, or the source cannot be sampled */
+};
+void preflight_estimate(struct source *source, const struct vm_model *model, struct estimate *out, struct cancel *cancel);
+
 /* step.c: what the steps share */
 void step_go(struct step *s, const char *state, const char *reason, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 void step_say(struct step *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -27,7 +27,7 @@ static char *join(const json_t *problems)
 	return buffer_steal(&text);
 }
 
-static void check_spec(const struct step *s, json_t *problems)
+bool preflight_spec(const struct step *s, json_t *problems)
 {
 	const struct vmimport_spec *spec = &s->import->spec;
 	const struct api_object_ref *ref = &spec->source_cluster;
@@ -53,16 +53,9 @@ static void check_spec(const struct step *s, json_t *problems)
 		problem_add(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
 	if (spec->warm)
 		problem_add(problems, "spec.warm is not supported by this version; remove it");
-}
-
-/* Whether spec names a source and a machine there. */
-static bool can_ask_source(const struct step *s)
-{
-	const struct vmimport_spec *spec = &s->import->spec;
-	const char *kind = spec->source_cluster.kind, *name = spec->source_cluster.name;
-
-	return kind && api_source_resource(kind) && source_ops_of(kind) && name && *name && spec->virtual_machine_name &&
-	       *spec->virtual_machine_name;
+	/* Whether it names a source and a machine there. */
+	return ref->kind && api_source_resource(ref->kind) && source_ops_of(ref->kind) && ref->name && *ref->name &&
+	       spec->virtual_machine_name && *spec->virtual_machine_name;
 }
 
 /* True when the source says that it is ready; else the message tells what it waits for. */
@@ -140,7 +133,7 @@ static int list_networks(const struct step *s, struct source *source, struct vm_
 	return 0;
 }
 
-static int check_source(struct step *s, json_t *problems, struct vm_model **out, struct error **err)
+int preflight_source(struct step *s, json_t *problems, struct vm_model **out, struct error **err)
 {
 	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
 	AUTO_SESSION struct session *session = NULL;
@@ -182,7 +175,7 @@ static bool is_mapped(const struct vmimport_spec *spec, const char *network)
 }
 
 /* What the source notes about the machine, and the cards that are left out. Owned; "" when there is nothing. */
-static char *notes_of(const struct step *s, const struct vm_model *model)
+char *preflight_notes(const struct step *s, const struct vm_model *model)
 {
 	struct buffer text;
 	size_t left = 0;
@@ -203,12 +196,46 @@ static char *notes_of(const struct step *s, const struct vm_model *model)
 	return buffer_steal(&text);
 }
 
+int preflight_target(struct step *s, json_t *problems, const struct vm_model *model, char **target, struct error **err)
+{
+	AUTO_FREE char *name = target_name(s, model), *directory = step_directory(s);
+	AUTO_ERROR struct error *no_space = NULL;
+	struct target_import import = { .object = s->object, .import = s->import, .vm_name = name };
+
+	if (!name || !directory)
+		return error_set_errno(err, ENOMEM, "cannot check the import");
+	if (s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
+		return -1;
+	if (model && s->r->scratch && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
+		problem_add(problems, "%s", error_message(no_space));
+	*target = move_ptr(name);
+	return 0;
+}
+
+/* What passing costs: ", some 12 GiB to fetch, about 7 min"; "" when the source could not be asked again. */
+static void tell_estimate(struct step *s, const struct vm_model *model, char out[128])
+{
+	AUTO_SESSION struct session *session = NULL;
+	struct estimate e;
+
+	*out = 0;
+	if (!model || step_session(s, &session, NULL) < 0)
+		return;
+	preflight_estimate(session_source(session), model, &e, s->r->cancel);
+	int n = snprintf(out, 128, "; some %.1f GiB to fetch", (double)e.bytes / (1024.0 * 1024 * 1024));
+	if (e.rate && n > 0 && n < 128)
+		snprintf(out + n, 128 - (size_t)n, ", about %llu %s (a sample came at %.0f MB/s)",
+			 (unsigned long long)(e.seconds < 100 ? e.seconds : (e.seconds + 30) / 60), e.seconds < 100 ? "s" : "min",
+			 (double)e.rate / 1e6);
+	free(e.no_sample);
+}
+
 int step_new(struct step *s, struct error **err)
 {
 	AUTO_JSON json_t *problems = json_array();
-	AUTO_FREE char *text = NULL, *name = NULL, *directory = NULL;
+	AUTO_FREE char *text = NULL, *name = NULL;
 	AUTO_VM_MODEL struct vm_model *model = NULL;
-	AUTO_ERROR struct error *no_space = NULL;
+	char estimate[128];
 
 	if (!problems)
 		return error_set_errno(err, ENOMEM, "cannot check the import");
@@ -218,11 +245,10 @@ int step_new(struct step *s, struct error **err)
 		clock_rfc3339(now);
 		s->status->start_time = strdup(now);
 	}
-	check_spec(s, problems);
 	/* What is wrong already does not keep the rest from being looked at, so that all is told at once. */
-	if (can_ask_source(s)) {
+	if (preflight_spec(s, problems)) {
 		if (source_ready(s)) {
-			if (check_source(s, problems, &model, err) < 0)
+			if (preflight_source(s, problems, &model, err) < 0)
 				return -1;
 		} else if (!json_array_size(problems)) {
 			return 0;
@@ -230,22 +256,18 @@ int step_new(struct step *s, struct error **err)
 			s->again_ms = 0;
 		}
 	}
-	name = target_name(s, model);
-	struct target_import import = { .object = s->object, .import = s->import, .vm_name = name };
-	if (!name || s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
+	if (preflight_target(s, problems, model, &name, err) < 0)
 		return -1;
-	directory = step_directory(s);
-	if (model && directory && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
-		problem_add(problems, "%s", error_message(no_space));
 	if (json_array_size(problems)) {
 		text = join(problems);
 		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
 	} else {
-		AUTO_FREE char *notes = model ? notes_of(s, model) : NULL;
+		AUTO_FREE char *notes = model ? preflight_notes(s, model) : NULL;
 
 		free(s->status->imported_virtual_machine_name);
 		s->status->imported_virtual_machine_name = move_ptr(name);
-		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s", notes && *notes ? "; note: " : "",
+		tell_estimate(s, model, estimate);
+		step_go(s, STATE_VALID, "PreflightPassed", "All preflight checks passed%s%s%s", estimate, notes && *notes ? "; note: " : "",
 			notes ? notes : "");
 	}
 	return 0;

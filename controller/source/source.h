@@ -79,6 +79,9 @@ struct source_ops {
 	struct vm_model *(*describe)(struct source *, const struct source_vm_name *, struct cancel *, struct error **err);
 	/* What would stand in the way of an import: appends a string for each problem to the JSON array problems. */
 	int (*preflight)(struct source *, const struct vm_model *, json_t *problems, struct cancel *, struct error **err);
+	/* How fast a stream of the machine's disks is, in bytes a second, from reading a little of them; within some seconds, and without
+	 * touching anything. Fails when that cannot be had now; the message says why. May be NULL: it cannot be told. */
+	int (*sample)(struct source *, const struct vm_model *, uint64_t *bytes_per_second, struct cancel *, struct error **err);
 	/* Fills model->networks, where a machine may be on others than its cards are. May be NULL: those of its cards are all. */
 	int (*networks)(struct source *, struct vm_model *, struct cancel *, struct error **err);
 	int (*power_state)(struct source *, const struct vm_model *, enum vm_power *out, struct cancel *, struct error **err);

@@ -185,6 +185,8 @@ int transfer_check_space(struct transfer_engine *e, const char *directory, const
 {
 	uint64_t need = transfer_space_needed(model), there = kept ? journal_kept_bytes(kept, model) : 0;
 
+	if (!e)
+		return check_space(directory, need > there ? need - there : 0, 0, err);
 	LOCK_GUARD(&e->lock);
 	return check_space(directory, need > there ? need - there : 0, promised(e), err);
 }

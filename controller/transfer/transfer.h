@@ -89,6 +89,6 @@ void transfer_totals(struct transfer_engine *engine, struct transfer_totals *out
 /* The bytes that the model's disks need on a file system: what the source says they hold, their capacity where it does not. */
 uint64_t transfer_space_needed(const struct vm_model *model);
 /* Whether the directory (or the nearest one above it that exists) has room for it, besides what an earlier try left in `kept` (may be
- * NULL); a NoSpace error names what is missing. */
+ * NULL) and what running jobs were promised (engine NULL: there are none); a NoSpace error names what is missing. */
 int transfer_check_space(struct transfer_engine *engine, const char *directory, const char *kept, const struct vm_model *model,
 			 struct error **err);

@@ -109,6 +109,21 @@ wait_status default good virtualMachineRunning 90
 assert_eq "the foreign machine" "$(kubectl get vm taken -o 'jsonpath={.metadata.generation} {.metadata.labels}')" "1 "
 
 
+# The plan command tells the same beforehand, sources and Secrets from the cluster.
+{ SOURCE_NAME=vcenter import_manifest default plan-name web-off 'targetVirtualMachineName: taken' 'storageClass: nowhere'
+  import_manifest default plan-network web-off 'networkMapping:' '- {sourceNetwork: VM Network, destinationNetwork: default/nowhere}'
+  import_manifest default plan-good web-off 'targetVirtualMachineName: free' 'networkMapping:' '- {sourceNetwork: VM Network, destinationNetwork: lan}'
+  SOURCE_NAME=wrong-password import_manifest default plan-source web-off 'targetVirtualMachineName: free'
+} >"$WORK/plan.yaml"
+assert_fails 3 "$VIC" plan -f "$WORK/plan.yaml" --kubeconfig "$KUBECONFIG" -o json >"$WORK/plan.json"
+problems() { jq -r --arg n "$1" '.imports[] | select(.name == $n) | .problems | join("; ")' "$WORK/plan.json"; }
+assert_contains "problems of plan-name" "$(problems plan-name)" "named taken exists"
+assert_contains "problems of plan-name" "$(problems plan-name)" "no StorageClass nowhere"
+assert_contains "problems of plan-network" "$(problems plan-network)" "no NetworkAttachmentDefinition default/nowhere"
+assert_contains "problems of plan-source" "$(problems plan-source)" "refused the login"
+assert_eq "problems of plan-good" "$(problems plan-good)" ""
+assert_eq "what failing imports say" "$(jq -r '"\(.failing) \(.targetChecked)"' "$WORK/plan.json")" "3 true"
+
 # What was wrong is mended, and everything goes on by itself.
 source_manifest default wrong-password | kubectl apply -f - >/dev/null
 wait_for 90 source_is default wrong-password clusterReady

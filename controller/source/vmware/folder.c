@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "disk/input.h"
 #include "source/vmware/power.h"
 #include "source/vmware/property.h"
@@ -17,6 +18,8 @@
 #define AHEAD_SMALL (64u << 10) /* fetched at once around a table */
 #define AHEAD_LARGE (4u << 20)  /* and of data */
 #define SMALL (16u << 10)
+#define SAMPLE_BYTES (16u << 20)
+#define SAMPLE_MS 2000
 
 struct folder_disk {
 	char *datastore, *directory, *descriptor; /* "datastore1", "web", "web.vmdk" */
@@ -356,6 +359,46 @@ int folder_stream(struct folder *f, size_t i, uint64_t offset, source_sink sink,
 	if (!url)
 		return error_set_errno(err, ENOMEM, "cannot read the disks of %s", f->vm);
 	return fetch(f, &part, cancel, err) < 0 || still_off(f, cancel, err) < 0 ? -1 : 0;
+}
+
+/* What a sample has read. */
+struct sample {
+	uint64_t begun, bytes; /* since the first of them, monotonic milliseconds */
+	bool enough;
+};
+
+static int count(void *arg, const void *data, size_t len, struct error **err)
+{
+	struct sample *s = arg;
+
+	(void)data;
+	s->begun = s->begun ? s->begun : clock_monotonic_ms();
+	s->bytes += len;
+	s->enough = clock_monotonic_ms() - s->begun >= SAMPLE_MS;
+	return s->enough ? error_set(err, ERROR_CANCELLED, "Enough", "enough was read") : 0;
+}
+
+int folder_sample(struct folder *f, uint64_t *rate, struct cancel *cancel, struct error **err)
+{
+	struct sample s = { 0 };
+	AUTO_ERROR struct error *failed = NULL;
+	size_t i = 0;
+
+	while (i < f->count && !f->disks[i].flat)
+		i++;
+	if (i == f->count)
+		return error_set(err, ERROR_PERMANENT, "NoSample", "none of the disks of %s is a flat file", f->vm);
+	struct folder_disk *d = &f->disks[i];
+	AUTO_FREE char *url = url_of(f, d, d->flat);
+	struct part part = { .url = url, .total = d->capacity, .sink = count, .arg = &s };
+	part.len = d->capacity < SAMPLE_BYTES ? d->capacity : SAMPLE_BYTES;
+	if (!url)
+		return error_set_errno(err, ENOMEM, "cannot read the disks of %s", f->vm);
+	if (fetch(f, &part, cancel, &failed) < 0 && !s.enough)
+		return error_move(err, move_ptr(failed));
+	uint64_t took = clock_monotonic_ms() - s.begun;
+	*rate = s.bytes * 1000 / (took ? took : 1);
+	return 0;
 }
 
 /* --- by place ------------------------------------------------------------------------------------------------------------ */

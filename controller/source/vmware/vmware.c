@@ -6,14 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "source/vmware/check.h"
 #include "source/vmware/export.h"
+#include "source/vmware/folder.h"
 #include "source/vmware/inventory.h"
 #include "source/vmware/lease.h"
 #include "source/vmware/model.h"
 #include "source/vmware/power.h"
 #include "source/vmware/watch.h"
 #include "json/codec.h"
+
+#define SAMPLE_LASTS_MS (10 * 60 * 1000)
 
 struct vmware {
 	struct source source;
@@ -22,7 +26,8 @@ struct vmware {
 	char *dc;
 	pthread_mutex_t lock; /* guards what follows: what was found last */
 	char *dc_path, *vm_folder;
-	json_t *found; /* "folder\nname" -> [reference, path] */
+	json_t *found;          /* "folder\nname" -> [reference, path] */
+	uint64_t rate, sampled; /* bytes a second, and when that was found; monotonic milliseconds */
 };
 
 static struct vmware *self(struct source *source)
@@ -229,6 +234,36 @@ static struct source_export *export_begin(struct source *source, const struct vm
 	return vmware_export_begin(v->session, source->ops, path, model, ledger, arg, cancel, err);
 }
 
+/* One machine's rate is the other's for a while. */
+static int sample(struct source *source, const struct vm_model *model, uint64_t *rate, struct cancel *cancel, struct error **err)
+{
+	struct vmware *v = self(source);
+	AUTO_FREE char *path = NULL, *vm_folder = NULL;
+	struct folder *folder;
+	int result;
+
+	{
+		LOCK_GUARD(&v->lock);
+		if (v->rate && clock_monotonic_ms() - v->sampled < SAMPLE_LASTS_MS) {
+			*rate = v->rate;
+			return 0;
+		}
+	}
+	if (model->power != VM_POWER_OFF)
+		return error_set(err, ERROR_TRANSIENT, "NoSample", "%s is not off, and until then the files of its disks are locked",
+				 model->name);
+	if (find_datacenter(v, false, &path, &vm_folder, cancel, err) < 0 || !(folder = folder_open(v->session, path, model, cancel, err)))
+		return -1;
+	result = folder_sample(folder, rate, cancel, err);
+	folder_free(folder);
+	LOCK_GUARD(&v->lock);
+	if (result == 0) {
+		v->rate = *rate;
+		v->sampled = clock_monotonic_ms();
+	}
+	return result;
+}
+
 static char *session_id(struct source *source)
 {
 	return vmware_session_key(self(source)->session);
@@ -252,6 +287,7 @@ const struct source_ops vmware_source_ops = {
 	.certificate = certificate,
 	.describe = describe,
 	.preflight = preflight,
+	.sample = sample,
 	.networks = networks,
 	.power_state = power_state,
 	.shutdown_guest = shutdown_guest,

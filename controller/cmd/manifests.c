@@ -1,0 +1,85 @@
+#include "cmd/manifests.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/resources.h"
+#include "base/buffer.h"
+#include "store/dir/dir.h"
+#include "json/codec.h"
+#include "json/yaml.h"
+
+#define STDIN_MAX (16u << 20)
+
+bool manifests_add(struct manifests *m, const char *file)
+{
+	if (m->count == MANIFESTS_MAX)
+		return false;
+	m->files[m->count++] = file;
+	return true;
+}
+
+bool manifests_want(const struct manifests *m, const json_t *object)
+{
+	const char *kind = json_path_string(object, "kind"), *name = json_path_string(object, "metadata.name");
+	const char *ns = json_path_string(object, "metadata.namespace"), *slash;
+
+	if (!m->only || !kind || strcmp(kind, api_vmimports.kind))
+		return true;
+	if (!ns)
+		ns = "default";
+	slash = strchr(m->only, '/');
+	if (slash)
+		return name && !strcmp(name, slash + 1) && !strncmp(ns, m->only, (size_t)(slash - m->only)) && !ns[slash - m->only];
+	return name && !strcmp(name, m->only);
+}
+
+static char *read_stdin(void)
+{
+	struct buffer text;
+	char piece[4096];
+	size_t n;
+
+	buffer_init(&text, STDIN_MAX);
+	while ((n = fread(piece, 1, sizeof piece, stdin)) > 0)
+		buffer_add(&text, piece, n);
+	return buffer_steal(&text);
+}
+
+static json_t *load(const char *file, struct error **err)
+{
+	if (strcmp(file, "-"))
+		return yaml_load_file(file, err);
+	AUTO_FREE char *text = read_stdin();
+	if (!text) {
+		error_set(err, ERROR_PERMANENT, "TooLarge", "standard input holds more than 16 MiB");
+		return NULL;
+	}
+	return yaml_load(text, strlen(text), "standard input", err);
+}
+
+int manifests_apply(const struct manifests *m, struct store *store, struct error **err)
+{
+	size_t imports = 0;
+
+	for (size_t f = 0; f < m->count; f++) {
+		AUTO_JSON json_t *documents = load(m->files[f], err);
+		const json_t *object;
+		size_t i;
+
+		if (!documents)
+			return -1;
+		json_array_foreach (documents, i, object) {
+			const char *kind = json_path_string(object, "kind");
+
+			if (!manifests_want(m, object))
+				continue;
+			imports += kind && !strcmp(kind, api_vmimports.kind);
+			if (dir_store_apply(store, object, err) < 0)
+				return error_wrap(err, "%s, document %zu", m->files[f], i + 1);
+		}
+	}
+	if (!imports && m->only)
+		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s", m->only);
+	return imports ? 0 : error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport");
+}
