@@ -24,7 +24,8 @@ struct plan *plan_new(const struct plan_options *options, struct error **err)
 	p->reconciler.options =
 		(struct reconciler_options){ .store = options->store, .target = options->target, .sources = options->sources };
 	p->reconciler.cancel = options->cancel;
-	p->reconciler.sessions = sessions_new(options->store, &options->sources, options->cancel);
+	p->reconciler.sessions = sessions_new(
+		&(struct sessions_options){ .store = options->store, .sources = &options->sources, .cancel = options->cancel });
 	p->reconciler.noted = noted_new();
 	p->reconciler.scratch = options->scratch ? strdup(options->scratch) : NULL;
 	if (p->reconciler.sessions && p->reconciler.noted && (p->reconciler.scratch || !options->scratch))
