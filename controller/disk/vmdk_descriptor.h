@@ -1,4 +1,4 @@
-/* The descriptor of a VMDK: lines of text that say what the disk is made of. Internal to disk/.
+/* The descriptor of a VMDK: lines of text that say what the disk is made of.
  *
  * Source: VMware, "Virtual Disk Format 5.0" (2011), "The Descriptor File". */
 #pragma once

@@ -121,8 +121,8 @@ int ledger_clean(struct step *s, struct error **err);
 /* The ids of sessions that this process opened: it ends them itself, whatever a ledger says. */
 struct noted *noted_new(void);
 void noted_free(struct noted *n);
-/* Puts the session into the ledger, unless it is there. It ends with its last user, or, when this process is no more, by the next. */
-void ledger_note_session(struct step *s, const struct session *session);
+/* Puts the session into the ledger; false: it is there. It ends with its last user, or, when this process is no more, by the next. */
+bool ledger_note_session(struct step *s, const struct session *session);
 void ledger_add(struct vmimport_status *status, const char *kind, const char *id);
 void ledger_drop(struct vmimport_status *status, const char *kind);
 

@@ -272,6 +272,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	AUTO_FREE char *directory = step_directory(s);
 	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
 	AUTO_SESSION struct session *session = NULL;
+	bool noted;
 	int off;
 
 	/* Fetched by a process that is no more: the source is not needed. */
@@ -285,7 +286,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	/* A lease that a killed process left would hold the machine. */
 	if (ledger_clean(s, err) < 0)
 		return -1;
-	ledger_note_session(s, session);
+	noted = ledger_note_session(s, session);
 	struct source *source = session_source(session);
 	model = source->ops->describe(source, &name, s->r->cancel, err);
 	if (!model)
@@ -297,6 +298,11 @@ static int begin(struct step *s, bool *waits, struct error **err)
 		return off;
 	if (list_disks(s, model, err) < 0)
 		return -1;
+	if (noted) { /* written down before the export begins, in the next run */
+		step_say(s, "%s is off, its export comes next", model->name);
+		s->again_ms = 1;
+		return 0;
+	}
 	step_say(s, "Exporting %zu disks of %s", model->disk_count, model->name);
 	return start_transfer(s, session, &model, err);
 }

@@ -120,7 +120,7 @@ static bool is_ours(struct noted *n, const char *id)
 	return json_object_get(n->ids, id) != NULL;
 }
 
-void ledger_note_session(struct step *s, const struct session *session)
+bool ledger_note_session(struct step *s, const struct session *session)
 {
 	struct source *source = session_source(session);
 	AUTO_FREE char *id = source->ops->session_id ? source->ops->session_id(source) : NULL;
@@ -129,13 +129,14 @@ void ledger_note_session(struct step *s, const struct session *session)
 		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
 
 		if (entry->kind && entry->id && !strcmp(entry->kind, LEDGER_SESSION) && !strcmp(entry->id, id))
-			return;
+			return false;
 	}
 	if (!id)
-		return;
+		return false;
 	ledger_add(s->status, LEDGER_SESSION, id);
 	LOCK_GUARD(&s->r->noted->lock);
 	json_object_set_new(s->r->noted->ids, id, json_true());
+	return true;
 }
 
 static int undo(struct step *s, struct session **session, const struct vmimport_ledger_entry *entry, struct error **err)

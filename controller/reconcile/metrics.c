@@ -12,6 +12,15 @@ static void count_states(const struct reconciler *r)
 		series_set(metric_with(r->numbers.imports, tally_states[i], NULL), (double)tally_count(r->tally, i));
 }
 
+static void show_host(void *arg, const char *host, unsigned running, unsigned waiting, unsigned allowed)
+{
+	struct metric *hosts = arg;
+
+	series_set(metric_with(hosts, host, "running", NULL), running);
+	series_set(metric_with(hosts, host, "waiting", NULL), waiting);
+	series_set(metric_with(hosts, host, "allowed", NULL), allowed);
+}
+
 static void collect(void *arg)
 {
 	struct reconciler *r = arg;
@@ -22,6 +31,7 @@ static void collect(void *arg)
 	count_states(r);
 	series_set(n->sessions, (double)sessions_count(r->sessions));
 	transfer_totals(r->transfers, &transfers);
+	transfer_hosts(r->transfers, show_host, n->hosts);
 	series_set(n->transfers, transfers.active);
 	series_set(n->reserved, (double)transfers.reserved);
 	if (statvfs(r->scratch, &fs) == 0) {
@@ -74,6 +84,8 @@ int reconcile_metrics_begin(struct reconciler *r, const char *const *classes, un
 	n->imports = metrics_add(m, METRIC_GAUGE, "vm_import_imports", "state", "VirtualMachineImports by status.importStatus");
 	n->failures = metrics_add(m, METRIC_COUNTER, "vm_import_failures_total", "reason",
 				  "Imports that failed or were found invalid, by the reason in their conditions");
+	n->hosts = metrics_add(m, METRIC_GAUGE, "vm_import_host_streams", "host,state",
+			       "Disks that a host sends (running), that wait for their turn (waiting), and may be sent at once (allowed)");
 	n->sessions = plain(m, "vm_import_source_sessions", "Open sessions with sources");
 	n->transfers = plain(m, "vm_import_transfers_active", "Imports whose disks are being fetched");
 	n->used = plain(m, "vm_import_scratch_bytes_used", "Bytes in use on the file system of the scratch directory");

@@ -13,7 +13,7 @@ struct controller_metrics {
 
 struct reconcile_metrics {
 	struct controller_metrics *controllers;
-	struct metric *imports, *failures;
+	struct metric *imports, *failures, *hosts;
 	struct series *sessions, *transfers, *used, *reserved, *available;
 };
 

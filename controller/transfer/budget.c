@@ -11,6 +11,7 @@
 
 #define RISE_MS 15000
 #define CUT_MS 2000 /* complaints within so long are of one trouble */
+#define PLACES_KEPT 200
 #define LOOK_MS 500 /* how often who waits looks whether a limit has risen */
 
 /* A host, or the service behind hosts. */
@@ -88,10 +89,11 @@ static void rise(const struct budgets *b, struct place *p, uint64_t now)
 	}
 }
 
-/* The place of this name, made when there is none; those that nobody uses and that have recovered go. NULL when memory is out. */
+/* The place of this name, made when there is none; of very many, those that nobody uses and that have recovered go. NULL when memory is out. */
 static struct place *place_of(const struct budgets *b, struct place **list, const char *name, unsigned max, uint64_t now)
 {
 	struct place *found = NULL;
+	size_t count = 0;
 
 	for (struct place **at = list; *at;) {
 		struct place *p = *at;
@@ -99,7 +101,7 @@ static struct place *place_of(const struct budgets *b, struct place **list, cons
 		rise(b, p, now);
 		if (!strcmp(p->name, name)) {
 			found = p;
-		} else if (!p->running && !p->waiting && p->allowed == p->max) {
+		} else if (++count > PLACES_KEPT && !p->running && !p->waiting && p->allowed == p->max) {
 			*at = p->next;
 			free(p->name);
 			free(p);
@@ -321,7 +323,6 @@ void budgets_each(struct budgets *b, void (*each)(void *arg, const char *host, u
 	LOCK_GUARD(&b->lock);
 	for (struct place *p = b->hosts; p; p = p->next) {
 		rise(b, p, now);
-		if (p->running || p->waiting || p->allowed < p->max)
-			each(arg, p->name, p->running, p->waiting, p->allowed);
+		each(arg, p->name, p->running, p->waiting, p->allowed);
 	}
 }

@@ -37,6 +37,6 @@ int budgets_take(struct budgets *b, const char *endpoint, const char *host, cons
 void budgets_note(struct budget_grant *grant, enum budget_event event);
 void budgets_give(struct budget_grant *grant); /* accepts NULL */
 
-/* Calls each for every host that has streams, waiting or under way, or fewer allowed than usual. It must not call back. */
+/* Calls each for every host that is known; it must not call back. */
 void budgets_each(struct budgets *b, void (*each)(void *arg, const char *host, unsigned running, unsigned waiting, unsigned allowed),
 		  void *arg);

@@ -76,7 +76,7 @@ void transfer_status(struct transfer_engine *engine, const char *key, struct tra
 void transfer_status_clear(struct transfer_status *status);
 /* Cancels the job if it runs, waits until it has let go of its source and files, and forgets it. */
 void transfer_end(struct transfer_engine *engine, const char *key);
-/* The hosts that send at present, as budgets_each. */
+/* The hosts that disks came from, as budgets_each. */
 void transfer_hosts(struct transfer_engine *engine,
 		    void (*each)(void *arg, const char *host, unsigned running, unsigned waiting, unsigned allowed), void *arg);
 

@@ -99,7 +99,8 @@ cell "kill -9" shutdown stubborn right 'gracefulShutdownTimeoutSeconds: 3' kill
 more "kill -9" lease off right '' kill '{"kind": "lease", "seconds": 4, "count": 1}'
 cell "kill -9" stream off right '' kill '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 600, "count": 2}'
 more "kill -9" "datastore browser" off "right: datastore browser" '' kill "$refused" \
-	'{"kind": "stall", "path": "-flat", "afterBytes": 9000000, "seconds": 600, "count": 1}'
+	'{"kind": "stall", "path": "-flat", "afterBytes": 9000000, "seconds": 600, "skip": 1, "count": 1}' # not the sample's
+more "stall" sample off right '' '{"kind": "stall", "path": "-flat", "afterBytes": 10000, "seconds": 60, "count": 1}'
 # Each method that an import calls, a fault once that may pass, and the session lost.
 once() { # once METHOD MACHINE SPEC [FAULT-JSON...]
 	local method=$1 machine=$2 spec=$3

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "disk/input.h"
+#include "disk/vmdk_descriptor.h"
 #include "source/vmware/power.h"
 #include "source/vmware/property.h"
 
@@ -20,6 +21,8 @@
 #define SMALL (16u << 10)
 #define SAMPLE_BYTES (16u << 20)
 #define SAMPLE_MS 2000
+#define SAMPLE_PATIENCE_MS 5000
+#define DESCRIPTOR_MS 20000
 
 struct folder_disk {
 	char *datastore, *directory, *descriptor; /* "datastore1", "web", "web.vmdk" */
@@ -92,6 +95,7 @@ static int split_path(struct folder_disk *d, const char *file)
 struct part {
 	const char *url;
 	uint64_t from, len; /* len 0: to the end */
+	unsigned timeout_ms; /* 0: as long as bytes come */
 	uint64_t total;     /* what the file must have; 0: not known, and then told here */
 	source_sink sink;
 	void *arg;
@@ -151,7 +155,7 @@ static int fetch_once(struct folder *f, struct part *p, bool *expired, struct ca
 	struct http_request request = { .url = p->url,
 					.headers = headers,
 					.stall_timeout_ms = STALL_MS,
-					.timeout_ms = p->len ? READ_MS : 0,
+					.timeout_ms = p->timeout_ms,
 					.begin = check_head,
 					.sink = take,
 					.sink_arg = p,
@@ -202,50 +206,33 @@ static bool is_plain(const char *name)
 }
 
 /* A flat disk is one extent of all its sectors and has no parent: sets d->flat. Anything else is left to who reads by place. */
-static void read_descriptor(struct folder_disk *d, char *text)
+static int read_descriptor(struct folder_disk *d, const struct buffer *text, struct error **err)
 {
-	AUTO_FREE char *flat = NULL;
-	unsigned extents = 0;
-	bool plain = true;
+	CLEANUP(vmdk_descriptor_clear) struct vmdk_descriptor v = { .parent_cid = VMDK_NO_PARENT };
+	const struct vmdk_extent *e;
 
-	for (char *rest, *line = strtok_r(text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest)) {
-		uint64_t sectors, at = 0;
-		char access[16], type[16];
-		int name = 0, end = 0;
-
-		if (!strncasecmp(line, "parentCID=", 10) && strcasecmp(line + 10, "ffffffff"))
-			plain = false;
-		if (sscanf(line, "%15s %" SCNu64 " %15s \"%n%*[^\"]%n", access, &sectors, type, &name, &end) < 3 || !end ||
-		    (strcmp(access, "RW") && strcmp(access, "RDONLY")))
-			continue;
-		extents++;
-		if (line[end] == '"')
-			sscanf(line + end + 1, "%" SCNu64, &at);
-		if ((strcmp(type, "VMFS") && strcmp(type, "FLAT")) || at || sectors > UINT64_MAX / 512 || sectors * 512 != d->capacity)
-			plain = false;
-		free(flat);
-		flat = strndup(line + name, (size_t)(end - name));
-	}
-	if (plain && extents == 1 && flat && is_plain(flat))
-		d->flat = move_ptr(flat);
+	if (vmdk_descriptor_parse(text->data ? text->data : "", text->len, d->descriptor, &v, err) < 0)
+		return -1;
+	e = v.extent_count == 1 && v.parent_cid == VMDK_NO_PARENT ? v.extents : NULL;
+	if (!e || (e->type != VMDK_VMFS && e->type != VMDK_FLAT) || e->offset || e->sectors * 512 != d->capacity || !e->file ||
+	    !is_plain(e->file))
+		return 0;
+	d->flat = strdup(e->file);
+	return d->flat ? 0 : error_set_errno(err, ENOMEM, "cannot read the disks");
 }
 
 static int load_descriptor(struct folder *f, struct folder_disk *d, struct cancel *cancel, struct error **err)
 {
 	AUTO_FREE char *url = url_of(f, d, d->descriptor);
 	CLEANUP(buffer_free) struct buffer text;
-	struct part part = { .url = url, .sink = keep, .arg = &text };
+	struct part part = { .url = url, .timeout_ms = DESCRIPTOR_MS, .sink = keep, .arg = &text };
 
 	buffer_init(&text, DESCRIPTOR_MAX);
 	if (!url)
 		return error_set_errno(err, ENOMEM, "cannot read the disks of %s", f->vm);
 	if (fetch(f, &part, cancel, err) < 0)
 		return -1;
-	if (!text.data || !strstr(text.data, "# Disk DescriptorFile") || strlen(text.data) != text.len)
-		return error_set(err, ERROR_PERMANENT, "InvalidDescriptor", "[%s] %s/%s is no descriptor of a disk", d->datastore,
-				 d->directory, d->descriptor);
-	read_descriptor(d, text.data);
-	return 0;
+	return read_descriptor(d, &text, err);
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------------------- */
@@ -390,7 +377,7 @@ int folder_sample(struct folder *f, uint64_t *rate, struct cancel *cancel, struc
 		return error_set(err, ERROR_PERMANENT, "NoSample", "none of the disks of %s is a flat file", f->vm);
 	struct folder_disk *d = &f->disks[i];
 	AUTO_FREE char *url = url_of(f, d, d->flat);
-	struct part part = { .url = url, .total = d->capacity, .sink = count, .arg = &s };
+	struct part part = { .url = url, .timeout_ms = SAMPLE_PATIENCE_MS, .total = d->capacity, .sink = count, .arg = &s };
 	part.len = d->capacity < SAMPLE_BYTES ? d->capacity : SAMPLE_BYTES;
 	if (!url)
 		return error_set_errno(err, ENOMEM, "cannot read the disks of %s", f->vm);
@@ -437,7 +424,9 @@ static bool holds(const struct window *w, uint64_t offset, size_t len)
 static int fill(struct remote_file *r, struct window *w, uint64_t offset, size_t len, size_t ahead, struct error **err)
 {
 	uint64_t want = len > ahead ? len : ahead;
-	struct part part = { .url = r->url, .from = offset, .total = r->size, .sink = keep, .arg = &w->bytes };
+	struct part part = {
+		.url = r->url, .from = offset, .timeout_ms = READ_MS, .total = r->size, .sink = keep, .arg = &w->bytes
+	};
 
 	part.len = r->size && want > r->size - offset ? r->size - offset : want;
 	buffer_free(&w->bytes);
