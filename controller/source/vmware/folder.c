@@ -94,9 +94,9 @@ static int split_path(struct folder_disk *d, const char *file)
 /* A part of a file on its way. */
 struct part {
 	const char *url;
-	uint64_t from, len; /* len 0: to the end */
+	uint64_t from, len;  /* len 0: to the end */
 	unsigned timeout_ms; /* 0: as long as bytes come */
-	uint64_t total;     /* what the file must have; 0: not known, and then told here */
+	uint64_t total;      /* what the file must have; 0: not known, and then told here */
 	source_sink sink;
 	void *arg;
 	bool refused; /* the sink did not take it */
@@ -424,9 +424,7 @@ static bool holds(const struct window *w, uint64_t offset, size_t len)
 static int fill(struct remote_file *r, struct window *w, uint64_t offset, size_t len, size_t ahead, struct error **err)
 {
 	uint64_t want = len > ahead ? len : ahead;
-	struct part part = {
-		.url = r->url, .from = offset, .timeout_ms = READ_MS, .total = r->size, .sink = keep, .arg = &w->bytes
-	};
+	struct part part = { .url = r->url, .from = offset, .timeout_ms = READ_MS, .total = r->size, .sink = keep, .arg = &w->bytes };
 
 	part.len = r->size && want > r->size - offset ? r->size - offset : want;
 	buffer_free(&w->bytes);
