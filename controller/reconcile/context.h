@@ -74,6 +74,9 @@ int preflight_source(struct step *s, json_t *problems, struct vm_model **model, 
 /* model may be NULL. *target: the name of the new machine, owned by the caller. */
 int preflight_target(struct step *s, json_t *problems, const struct vm_model *model, char **target, struct error **err);
 
+/* What a person should know about the machine though all is well; owned, "" when there is nothing. */
+char *preflight_notes(const struct step *s, const struct vm_model *model);
+
 /* estimate.c */
 struct estimate {
 	uint64_t bytes;         /* to be fetched */

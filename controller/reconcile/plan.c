@@ -100,7 +100,6 @@ static void add_machine(json_t *out, const struct vm_model *model)
 	json_object_set_new(out, "disks", disks);
 	json_object_set_new(out, "networks", networks);
 	set_number(out, "capacity", capacity);
-	set_text(out, "notes", model->notes);
 }
 
 static void add_estimate(json_t *out, const struct estimate *e)
@@ -168,8 +167,10 @@ json_t *plan_import(struct plan *p, const json_t *object, struct error **err)
 	}
 	if (model) {
 		struct estimate e;
+		AUTO_FREE char *notes = preflight_notes(&s, model);
 
 		add_machine(out, model);
+		set_text(out, "notes", notes);
 		preflight_estimate(session_source(session), model, &e, s.r->cancel);
 		add_estimate(out, &e);
 		free(e.no_sample);
