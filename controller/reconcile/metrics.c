@@ -76,7 +76,7 @@ int reconcile_metrics_begin(struct reconciler *r, const char *const *classes, un
 
 	while (classes[count])
 		count++;
-	n->controllers = calloc(count, sizeof *n->controllers);
+	n->controllers = calloc(count + 1, sizeof *n->controllers);
 	if (!n->controllers)
 		return -1;
 	for (size_t i = 0; i < count; i++)
