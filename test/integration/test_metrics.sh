@@ -80,6 +80,34 @@ assert_eq readyz "$(curl -fsS "$url/readyz")" ok
 stop_daemon
 assert_source_clean
 
+# What is not allowed is done without: as under Harvester's own chart, no leases, no events, and here Secrets can be read but not watched.
+kubectl apply -f - >/dev/null <<'END'
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: limited}
+rules:
+- {apiGroups: [migration.harvesterhci.io, harvesterhci.io, kubevirt.io, storage.k8s.io, k8s.cni.cncf.io, apiextensions.k8s.io], resources: ['*'], verbs: ['*']}
+- {apiGroups: [''], resources: [persistentvolumeclaims], verbs: ['*']}
+- {apiGroups: [''], resources: [secrets], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: limited}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: limited}
+subjects: [{kind: User, name: limited}]
+END
+sed 's/user: {token:/user: {as: limited, token:/' "$KUBECONFIG" >"$WORK/limited.kubeconfig"
+start_daemon --kubeconfig "$WORK/limited.kubeconfig" --leader-elect=auto
+grep -q 'no leader election: leases may not be' "$DAEMON_LOG" || fail "it does not say that there is no leader election"
+events=$(kubectl get events.events.k8s.io -o name | wc -l)
+source_manifest default second | sed 's/password: .*/password: wrong/' | kubectl apply -f - >/dev/null
+wait_for 60 source_is default second clusterNotReady
+source_manifest default second | kubectl apply -f - >/dev/null
+wait_for 120 source_is default second clusterReady
+grep -q 'no events will be written' "$DAEMON_LOG" || fail "it does not say that no events are written"
+assert_eq 'events of a daemon that may write none' "$(kubectl get events.events.k8s.io -o name | wc -l)" "$events"
+stop_daemon
+
 # An API server that does not answer holds up the stop for some seconds, and no second signal.
 api=$(cat "$KUBE_STATE/run/apiserver")
 stopping() { # stopping SIGNALS: how long it takes, and its status
