@@ -13,6 +13,7 @@
 #define WATCH_SECONDS 5 /* so often the message tells how long it still may take */
 #define DEFAULT_GRACE_SECONDS 60
 #define EXPORT_TRIES 5
+#define EXPORT_BUSY_TRIES 20 /* with the queue's back-off some ten minutes: a lease that was left behind lasts five */
 /* Of the whole import's progress, the transfer is so much. */
 #define TRANSFER_PERCENT 80
 
@@ -207,6 +208,24 @@ static int start_transfer(struct step *s, struct session *session, struct vm_mod
 	return transfer_start(s->r->transfers, &options, err);
 }
 
+/* How often another held the machine is counted apart. */
+static char *busy_key(const struct step *s)
+{
+	char *key = NULL;
+
+	return asprintf(&key, "%s busy", s->key) < 0 ? NULL : key;
+}
+
+/* The export came to its end, well or not: the next one is tried as often again. */
+static void forget_tries(struct step *s)
+{
+	AUTO_FREE char *busy = busy_key(s);
+
+	attempts_reset(s->r->attempts, s->key);
+	if (busy)
+		attempts_reset(s->r->attempts, busy);
+}
+
 /* All disks are here. */
 static int exported(struct step *s, struct error **err)
 {
@@ -231,7 +250,7 @@ static int exported(struct step *s, struct error **err)
 	step_progress(s, TRANSFER_PERCENT);
 	step_go(s, STATE_DISKS_EXPORTED, "DisksExported", "All %zu disks were fetched%s%s", model->disk_count, note ? "; " : "",
 		note ? note : "");
-	attempts_reset(s->r->attempts, s->key);
+	forget_tries(s);
 	return 0;
 }
 
@@ -245,22 +264,34 @@ static int wait_for_room(struct step *s, struct error *failed)
 	return 0;
 }
 
+/* The source does not answer, as a vCenter that restarts: nobody is to blame, and it is asked again until it does. */
+static bool is_away(const struct error *e)
+{
+	static const char *const reasons[] = { "ConnectionFailed", "ConnectionLost", "TimedOut", "UnknownHost", "HTTPStatus", "TLSFailed" };
+
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+		if (!strcmp(e->reason, reasons[i]))
+			return e->class == ERROR_TRANSIENT;
+	return false;
+}
+
 static int export_failed(struct step *s, struct error *failed, struct error **err)
 {
-	unsigned tries;
+	AUTO_FREE char *busy = !strcmp(failed->reason, "ExportBusy") ? busy_key(s) : NULL;
+	unsigned tries, limit = busy ? EXPORT_BUSY_TRIES : EXPORT_TRIES;
 
 	if (failed->class == ERROR_CANCELLED && cancel_requested(s->r->cancel))
 		return error_move(err, failed);
 	if (failed->code == ENOSPC && !s->r->options.keep_disks)
 		return wait_for_room(s, failed);
-	tries = attempts_add(s->r->attempts, s->key);
-	if (failed->class == ERROR_TRANSIENT && tries < EXPORT_TRIES) {
-		error_wrap(&failed, "the export failed (try %u of %u) and is tried again", tries, EXPORT_TRIES);
+	tries = attempts_add(s->r->attempts, busy ? busy : s->key);
+	if (failed->class == ERROR_TRANSIENT && tries < limit) {
+		error_wrap(&failed, "the export failed (try %u of %u) and is tried again", tries, limit);
 		return error_move(err, failed);
 	}
 	set(s, "VMExportFailed", "True", failed->reason, failed->message);
 	step_fail(s, STATE_FAILED, failed->reason, "The export failed: %s", failed->message);
-	attempts_reset(s->r->attempts, s->key);
+	forget_tries(s);
 	error_free(failed);
 	return 0;
 }
@@ -320,7 +351,7 @@ int step_source_ready(struct step *s, struct error **err)
 		if (s->again_ms)
 			break;
 		result = begin(s, &waits, err);
-		if (result < 0 && !waits && (*err)->class != ERROR_CONFLICT)
+		if (result < 0 && !waits && (*err)->class != ERROR_CONFLICT && !is_away(*err))
 			result = export_failed(s, move_ptr(*err), err);
 		break;
 	case TRANSFER_RUNNING:

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "source/vmware/check.h"
 #include "source/vmware/device_url.h"
 #include "source/vmware/model.h"
 #include "source/vmware/property.h"
@@ -50,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO_ERROR struct error *err = NULL, *no_model = NULL;
-	AUTO_JSON json_t *problems = json_array(), *names = json_pack("{s:s}", "dvportgroup-1", "name");
+	AUTO_JSON json_t *problems = json_array(), *names = json_pack("{s:s, s:s}", "dvportgroup-1", "name", "datastore-1", "lost");
 	AUTO_VM_MODEL struct vm_model *m = NULL;
 	xmlNode *result = NULL;
 	AUTO_XML xmlDoc *doc = soap_decode("Method", (const char *)data, size, &result, &err);
@@ -67,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	check_model(m);
-	vmware_check_of(objects, NULL, m, problems);
+	vmware_check_of(objects, names, m, problems);
+	vmware_check_privileges_of(result, m, problems);
 	read_lease(vmware_property(objects, "info"), m);
 	return 0;
 }
