@@ -205,6 +205,7 @@ rm -rf "$WORK/out"
 front_fault '{"kind": "slow", "path": "/file$", "bps": 4000000}'
 "$VIC" import -f "$WORK/some.yaml" -o "$WORK/out" >"$WORK/said" 2>&1 &
 pid=$!
+background+=($pid)
 downloading() { front_saw 'POST .*/action 202' && ls "$WORK"/out/small/disk-0.raw; }
 wait_for 120 downloading
 kill -INT $pid
@@ -270,6 +271,7 @@ front_clear
 front_fault '{"kind": "slow", "path": "/file$", "bps": 1600000}'
 "$VIC" import -f "$WORK/some.yaml" -o "$WORK/out" >"$WORK/said" 2>&1 &
 pid=$!
+background+=($pid)
 wait_for 120 downloading
 restart glance
 restart nova

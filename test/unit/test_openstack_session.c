@@ -193,6 +193,10 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 		return text(c, 202, "", "{\"image_id\": \"i2\"}");
 	if (!strcmp(r->method, "PATCH") && !strcmp(r->path, "/image/v2/images/i"))
 		return text(c, strcasestr(r->headers, "Content-Type: application/openstack-images-v2.1-json-patch") ? 200 : 415, "", "{}");
+	if (!strcmp(r->path, "/volume/v3/p/glance-is-down"))
+		return text(
+			c, 400, "",
+			"{\"badRequest\": {\"message\": \"Connection to glance failed: Unable to establish connection to http://g/\"}}");
 	if (!strcmp(r->path, "/compute/v2.1/conflict"))
 		return text(c, 409, "", "{\"conflictingRequest\": {\"message\": \"in vm_state stopped\"}}");
 	return text(c, 404, "", "{\"itemNotFound\": {\"message\": \"no such thing\"}}");
@@ -297,6 +301,12 @@ static void test_failures_that_pass(void **state)
 	assert_int_equal(openstack_do(*state, &deed, NULL, &unknown, &err), -1);
 	assert_string_equal(err->reason, "InvalidState");
 	assert_false(unknown);
+	error_free(move_ptr(err));
+	/* A service that cannot reach another says so with a status of the caller's fault. */
+	deed.service = OPENSTACK_VOLUME;
+	deed.path = "/glance-is-down";
+	assert_int_equal(openstack_do(*state, &deed, NULL, &unknown, &err), -1);
+	assert_int_equal(err->class, ERROR_TRANSIENT);
 }
 
 static void test_pages(void **state)

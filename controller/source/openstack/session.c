@@ -90,6 +90,11 @@ static int refuse(const char *method, const char *url, const struct http_respons
 	switch (r->status) {
 	case 400:
 		reason = "BadRequest";
+		/* So Cinder says that Glance does not answer it. */
+		if (text && (strcasestr(text, "unable to establish connection") || strcasestr(text, "connection to glance failed"))) {
+			reason = "ServiceUnavailable";
+			class = ERROR_TRANSIENT;
+		}
 		break;
 	case 401: /* to a token just given: the service cannot tell, or Keystone forgot it */
 		reason = "Unauthorized";
