@@ -400,10 +400,11 @@ bool driver_task_take(struct driver_task *t, struct buffer *out)
 		buffer_free(&empty);
 		buffer_init(&empty, out->max);
 	}
-	LOCK_GUARD(&t->lock);
+	/* Before the data is taken: news of what comes between the two is kept, and is of nothing new at worst. */
 	if (read(t->news, &count, sizeof count) < 0) {
 		/* nothing new: harmless */
 	}
+	LOCK_GUARD(&t->lock);
 	*out = t->in;
 	t->in = empty;
 	pthread_cond_signal(&t->room);

@@ -191,7 +191,7 @@ static void test_a_plugin_that_must_ask(void **state)
 struct gate {
 	pthread_mutex_t lock;
 	char accepted[64];
-	unsigned good, bad;
+	atomic_uint good, bad;
 };
 
 static bool guard(struct conn *c, const struct server_request *r, void *arg)

@@ -82,9 +82,10 @@ static void leave(struct limiter *l, struct waiter *w)
 {
 	struct waiter **p = &l->waiters;
 
-	while (*p != w)
+	while (*p && *p != w)
 		p = &(*p)->next;
-	*p = w->next;
+	if (*p)
+		*p = w->next;
 	if (!w->next)
 		l->last = p;
 	pthread_cond_broadcast(&l->turn);
