@@ -1,5 +1,7 @@
 #include "api/types.h"
 
+#include <stdlib.h>
+
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 #define STRING(c_type, member, json) { .name = json, .type = JSON_FIELD_STRING, .offset = offsetof(struct c_type, member) }
 #define KEPT(c_type, member, json) \
@@ -99,6 +101,15 @@ static const struct json_field disk_fields[] = {
 	ARRAY(vmimport_disk, conditions, condition_count, "diskConditions", timed_condition_type),
 };
 static const struct json_type disk_type = TYPE(vmimport_disk, disk_fields);
+
+void vmimport_clear_disks(struct vmimport_status *status)
+{
+	for (size_t i = 0; i < status->disk_count; i++)
+		json_type_free(&disk_type, &status->disks[i]);
+	free(status->disks);
+	status->disks = NULL;
+	status->disk_count = 0;
+}
 
 static const struct json_field ledger_fields[] = {
 	STRING(vmimport_ledger_entry, kind, "kind"),

@@ -124,6 +124,9 @@ struct source_status {
 	struct api_certificate certificate; /* of a VmwareSource: pinned on first use */
 };
 
+/* Empties status.diskImportStatus. */
+void vmimport_clear_disks(struct vmimport_status *status);
+
 extern const struct json_type api_vmimport_type;        /* struct vmimport: {spec, status} of the object */
 extern const struct json_type api_vmimport_status_type; /* struct vmimport_status */
 extern const struct json_type api_vmware_source_spec_type, api_openstack_source_spec_type, api_ova_source_spec_type,

@@ -5,6 +5,7 @@
 #include "api/conditions.h"
 #include "base/backoff.h"
 #include "reconcile/context.h"
+#include "transfer/journal.h"
 
 #define IMAGE_TRIES 5
 #define TRANSFER_PERCENT 80
@@ -20,6 +21,43 @@ static bool has(const struct vmimport_disk *disk, const char *type)
 	return condition_is_true(disk->conditions, disk->condition_count, type);
 }
 
+static bool is_submitted(const struct vmimport_disk *disk)
+{
+	return disk->image && *disk->image && has(disk, "VirtualMachineImageSubmitted");
+}
+
+/* Whether what is still to be submitted is in the scratch space. It is not where Harvester's controller fetched it (which notes nothing of
+ * whether its files are whole), nor where the space is a new one. */
+static bool disks_are_here(const struct step *s)
+{
+	AUTO_FREE char *directory = step_directory(s);
+	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
+	struct disk_result result;
+
+	for (size_t i = 0; i < s->status->disk_count; i++)
+		if (!is_submitted(&s->status->disks[i]) &&
+		    (!model || i >= model->disk_count || !journal_find(directory, i, &model->disks[i], &result)))
+			return false;
+	return true;
+}
+
+/* Back to the export: it finds anew what the disks are. Their images go, for they were made of other files. */
+static int fetch_again(struct step *s, struct target_disk *disks, struct error **err)
+{
+	struct target *target = s->r->options.target;
+	struct target_import import = step_target_import(s);
+
+	for (size_t i = 0; i < s->status->disk_count; i++)
+		if (target->ops->delete_disk(target, &import, &disks[i], err) < 0)
+			return -1;
+	condition_set(&s->status->import_conditions, &s->status->import_condition_count, "VMExported", "False", "DisksMissing",
+		      "the disks are not in the scratch space", true);
+	step_go(s, STATE_SOURCE_READY, "DisksMissing",
+		"The disks of this import are not in the scratch space: they were fetched by another controller, or the space is a new one. They "
+		"are fetched again");
+	return 0;
+}
+
 int step_disks_exported(struct step *s, struct error **err)
 {
 	struct target *target = s->r->options.target;
@@ -27,11 +65,18 @@ int step_disks_exported(struct step *s, struct error **err)
 	struct target_disk *disks = step_disks(s, err);
 	int result = disks ? 0 : -1;
 
+	if (result == 0 && !disks_are_here(s)) {
+		result = fetch_again(s, disks, err);
+		step_disks_free(disks, s->status->disk_count);
+		if (result == 0)
+			vmimport_clear_disks(s->status);
+		return result;
+	}
 	for (size_t i = 0; result == 0 && i < s->status->disk_count; i++) {
 		struct vmimport_disk *disk = &s->status->disks[i];
 		char *image = NULL;
 
-		if (disk->image && *disk->image && has(disk, "VirtualMachineImageSubmitted"))
+		if (is_submitted(disk))
 			continue;
 		result = target->ops->submit_disk(target, &import, &disks[i], &image, err);
 		if (result < 0) {
