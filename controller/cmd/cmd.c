@@ -6,8 +6,17 @@
 
 /* The first is what runs without a name. */
 const struct command *const cmd_commands[] = {
-	&command_run,    &command_import,     &command_plan, &command_convert, &command_inspect,
-	&command_verify, &command_completion, &command_man,  &command_version, NULL,
+	&command_run,
+	&command_import,
+	&command_plan,
+	&command_convert,
+	&command_inspect,
+	&command_verify,
+	&command_support_bundle,
+	&command_completion,
+	&command_man,
+	&command_version,
+	NULL,
 };
 
 const struct cmd_variable cmd_variables[] = {

@@ -139,6 +139,30 @@ assert not missing, f'not at /metrics: {missing}'
 print(f'         {len(used)} metrics of the dashboard and the alerts are at /metrics')
 PY
 
+section "## A support bundle"
+# A secret is planted where it does not belong.
+kubectl annotate virtualmachineimport demo "note=the password is planted-Password-1, the header Authorization: Bearer abcdefgh12345678" >/dev/null
+vm-import-controller() { "$VIC" "$@"; }
+cd "$WORK"
+show vm-import-controller support-bundle -o bundle.tar.gz
+assert_eq "mode of the bundle" "$(stat -c %a bundle.tar.gz)" 600
+show tar -tzf bundle.tar.gz
+mkdir bundle && tar -xzf bundle.tar.gz -C bundle --strip-components=1
+cd "$SOURCE_DIR"
+[ ! -e "$WORK/bundle/errors.txt" ] || fail "not collected: $(cat "$WORK/bundle/errors.txt")"
+for secret in planted-Password-1 "$(printf planted-Password-1 | base64)" abcdefgh12345678 "$(grep -o 'images/[A-Za-z0-9_-]\{43\}' <<<"$(kubectl get vmimage -o json)" | sed -n "1s#.*/##p")"; do
+	[ -n "$secret" ] || fail "nothing to look for"
+	! grep -rqF -- "$secret" "$WORK/bundle" || fail "$secret is in the bundle: $(grep -rlF -- "$secret" "$WORK/bundle")"
+done
+assert_eq "the note" "$(jq -r '.items[] | select(.metadata.name == "demo").metadata.annotations.note' "$WORK/bundle/objects/virtualmachineimports.json")" \
+	"the password is REDACTED, the header Authorization: REDACTED"
+grep -q '^vm_import_imports{' "$WORK"/bundle/metrics/*.txt || fail "the bundle has no metrics"
+grep -q '"msg":"started"' "$WORK"/bundle/logs/*.log || fail "the bundle has no logs"
+assert_eq "events in the bundle" "$(jq '[.items[] | select(.regarding.name == "second" and .reason == "VirtualMachineRunning")] | length' "$WORK/bundle/events/imports.json")" 1
+jq -e '.gitVersion' "$WORK/bundle/version.json" >/dev/null
+assert_eq "values of Secrets" "$(jq -r '[.[].data[]] | unique | join(" ")' "$WORK/bundle/objects/secrets.json")" REDACTED
+note "the support bundle has what helps, and no secret"
+
 section "## HTTPS"
 show kubectl create secret tls images -n harvester-system --cert="$WORK/tls/tls.crt" --key="$WORK/tls/tls.key"
 show helm upgrade $release deploy/chart -n harvester-system --reuse-values --set tls.enabled=true,tls.secretName=images

@@ -359,10 +359,9 @@ json_t *kube_client_get_path(struct kube_client *c, const char *path, struct err
 	return run(c, &call, url, err);
 }
 
-int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsigned timeout_ms, http_sink sink, void *sink_arg,
-		       struct error **err)
+static int stream(struct kube_client *c, const struct kube_call *call, const char *url, unsigned timeout_ms, http_sink sink, void *sink_arg,
+		  struct error **err)
 {
-	AUTO_FREE char *url = make_url(c, call, err);
 	AUTO_RESPONSE struct http_response r = { 0 };
 	struct http_request q = { .method = "GET",
 				  .url = url,
@@ -372,8 +371,6 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 				  .sink_arg = sink_arg };
 	AUTO_ERROR struct error *failed = NULL;
 
-	if (!url)
-		return -1;
 	if (perform(c, call, &q, &r, &failed) < 0) {
 		observe(c, failed, &r);
 		error_move(err, move_ptr(failed));
@@ -383,6 +380,27 @@ int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsi
 	if (r.status < 200 || r.status > 299)
 		return refused(c, call, &r, err);
 	return 0;
+}
+
+int kube_client_stream(struct kube_client *c, const struct kube_call *call, unsigned timeout_ms, http_sink sink, void *sink_arg,
+		       struct error **err)
+{
+	AUTO_FREE char *url = make_url(c, call, err);
+
+	return url ? stream(c, call, url, timeout_ms, sink, sink_arg, err) : -1;
+}
+
+int kube_client_read_path(struct kube_client *c, const char *path, unsigned timeout_ms, http_sink sink, void *sink_arg, struct error **err)
+{
+	struct resource res = { .group = "", .version = "", .kind = "", .plural = path };
+	struct kube_call call = { .verb = "get", .method = "GET", .res = &res };
+	AUTO_FREE char *url = NULL;
+
+	if (asprintf(&url, "%s%s", c->server, path) < 0) {
+		url = NULL;
+		return error_set_errno(err, ENOMEM, "cannot make the request");
+	}
+	return stream(c, &call, url, timeout_ms, sink, sink_arg, err);
 }
 
 struct request_stats *kube_client_stats(struct kube_client *c)

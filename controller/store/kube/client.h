@@ -44,6 +44,10 @@ unsigned kube_client_connections(struct kube_client *client);        /* opened s
 /* For how long from now the server asked us to leave it alone (Retry-After). */
 unsigned kube_client_pause_ms(const struct kube_client *client);
 
+/* The same with the answer as it is: to the sink. */
+int kube_client_read_path(struct kube_client *client, const char *path, unsigned timeout_ms, http_sink sink, void *sink_arg,
+			  struct error **err);
+
 /* What a query's value may hold: everything else is percent-encoded (RFC 3986, section 2.3). Owned. */
 char *kube_escape(const char *text);
 /* Whether it can be a segment of a path (the API server refuses "", ".", "..", "/" and "%"). */

@@ -14,6 +14,8 @@
 /* Strict: an unknown field is an error instead of being dropped ("Field validation", Kubernetes API concepts). */
 #define WRITE_QUERY "fieldManager=vm-import-controller&fieldValidation=Strict"
 
+#define READ_MS 120000
+
 struct kube_store {
 	struct store store;
 	struct kube_client *client;
@@ -295,4 +297,9 @@ void kube_store_requests(const struct store *store, struct request_totals *out)
 unsigned kube_store_connections(const struct store *store)
 {
 	return kube_client_connections(self(store)->client);
+}
+
+int kube_store_read(struct store *store, const char *path, http_sink sink, void *arg, struct error **err)
+{
+	return kube_client_read_path(self(store)->client, path, READ_MS, sink, arg, err);
 }

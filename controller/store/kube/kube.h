@@ -9,6 +9,7 @@
  * 403 are permanent, but transient within 30 s of trouble with the server: one that has just started refuses what it will allow in a moment. */
 #pragma once
 
+#include "net/http.h"
 #include "store/kube/request_stats.h"
 #include "store/store.h"
 
@@ -32,3 +33,5 @@ int kube_store_apply(struct store *store, const struct resource *res, const json
 void kube_store_requests(const struct store *store, struct request_totals *out);
 /* How many connections it opened so far: one, where the server speaks HTTP/2 and nothing went wrong. */
 unsigned kube_store_connections(const struct store *store);
+/* A GET below the server's URL ("/api/v1/...?..."), with the answer as it is to the sink: 2 minutes at most. */
+int kube_store_read(struct store *store, const char *path, http_sink sink, void *arg, struct error **err);
