@@ -164,7 +164,7 @@ static int file_system_of(const char *directory, struct statvfs *fs, struct erro
 static int check_space(const char *directory, uint64_t need, uint64_t others, struct error **err)
 {
 	struct statvfs fs;
-	uint64_t free_bytes, wanted;
+	uint64_t free_bytes, wanted, size;
 
 	if (file_system_of(directory, &fs, err) < 0)
 		return -1;
@@ -173,11 +173,13 @@ static int check_space(const char *directory, uint64_t need, uint64_t others, st
 		wanted = UINT64_MAX;
 	if (wanted <= free_bytes)
 		return 0;
+	if (__builtin_add_overflow((uint64_t)fs.f_blocks * fs.f_frsize, wanted - free_bytes, &size))
+		size = UINT64_MAX;
 	return error_set_code(
 		err, ERROR_TRANSIENT, "NoSpace", ENOSPC,
 		"the scratch space %s has %.1f GiB free, but the disks need %.1f GiB (and %.1f GiB are promised to transfers that run): "
-		"%.1f GiB are missing; enlarge the scratch volume or wait until other imports are done",
-		directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes));
+		"%.1f GiB are missing; make the volume %.0f GiB large (pvcClaim.size of the Helm chart) or wait until other imports are done",
+		directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes), gib(size) + 1);
 }
 
 int transfer_check_space(struct transfer_engine *e, const char *directory, const char *kept, const struct vm_model *model,

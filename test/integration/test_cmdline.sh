@@ -70,6 +70,8 @@ complains 'name an input and an output' convert --digest a
 complains 'takes a number of MiB' convert --resume=0 a b
 complains 'name the manifests' import -o out
 complains 'name a shell' completion tcsh
+complains 'go together' run --tls-key=a
+complains 'no name of a namespace' support-bundle -n 'a/b'
 note "complaints name what is wrong"
 
 # The log: a line an event, key=value or JSON; its level is changed while the daemon runs.

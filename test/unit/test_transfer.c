@@ -585,6 +585,7 @@ static void test_no_space_is_told_before(void **state)
 	model.disk_count = 3;
 	assert_string_equal(err->reason, "NoSpace");
 	assert_non_null(strstr(err->message, "are missing"));
+	assert_non_null(strstr(err->message, "pvcClaim.size")); /* which value to change */
 	assert_int_equal(b.fake.released, 1);
 	teardown(&b);
 }
