@@ -9,7 +9,7 @@
 
 #define DEFAULT_NAMESPACE "harvester-system"
 
-enum { KUBECONFIG = OPTION_LONG, CONTEXT };
+enum { KUBECONFIG = OPTION_LONG, CONTEXT, METRICS };
 
 static const struct cmd_option flags[] = {
 	{ 'o', "output", "FILE", "the archive; - is standard output (default: vm-import-support-DATE.tar.gz)", VALUE_FILE, 0 },
@@ -17,6 +17,8 @@ static const struct cmd_option flags[] = {
 	{ KUBECONFIG, "kubeconfig", "FILE",
 	  "configuration of the cluster (default: $KUBECONFIG, the pod's service account, ~/.kube/config)", VALUE_FILE, 0 },
 	{ CONTEXT, "context", "NAME", "context in it (default: the current one)", 0, 0 },
+	{ METRICS, "metrics-url", "URL",
+	  "where the metrics are, as behind kubectl port-forward (default: each pod's, through the API server)", 0, 0 },
 	OPTION_HELP,
 	{ 0 },
 };
@@ -61,6 +63,8 @@ static int run(int argc, char **argv)
 			kube.kubeconfig = scan.value;
 		else if (id == CONTEXT)
 			kube.context = scan.value;
+		else if (id == METRICS)
+			options.metrics = scan.value;
 	}
 	if (!id && scan.operands < argc)
 		id = option_scan_refuse(&scan, "unexpected argument %s", argv[scan.operands]);

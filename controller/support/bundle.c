@@ -220,6 +220,29 @@ static int add_text(struct bundle *b, const char *name, const char *path, struct
 	return clean ? add_file(b, name, clean, err) : error_set_errno(err, ENOMEM, "cannot write %s", name);
 }
 
+static int add_metrics_of(struct bundle *b, const char *url, struct error **err)
+{
+	struct http_trust trust = { .insecure = true }; /* what it says is no secret, and it is told none */
+	AUTO_ERROR struct error *failed = NULL;
+	struct http_client *client = http_client_new(&trust, &failed);
+	struct http_request request = { .url = url, .timeout_ms = 30000, .max_body = LOG_MAX };
+	struct http_response response = { 0 };
+	AUTO_FREE char *clean = NULL;
+	int result = -1;
+
+	if (!client || http_fetch(client, &request, &response, &failed) < 0) {
+		note_missing(b, "metrics/metrics.txt", failed);
+		result = 0;
+	} else if ((clean = redact_text(b->redactor, response.body))) {
+		result = add_file(b, "metrics/metrics.txt", clean, err);
+	} else {
+		error_set_errno(err, ENOMEM, "cannot write the metrics");
+	}
+	http_response_free(&response);
+	http_client_free(client);
+	return result;
+}
+
 static bool speaks_tls(const json_t *container)
 {
 	const json_t *arg;
@@ -254,6 +277,8 @@ static int add_pod(struct bundle *b, const json_t *pod, struct error **err)
 			if (add_text(b, file, path, err) < 0)
 				return -1;
 		}
+		if (b->options->metrics)
+			continue;
 		snprintf(file, sizeof file, "metrics/%s.txt", name);
 		snprintf(path, sizeof path, "/api/v1/namespaces/NAMESPACE/pods/%s%s:8080/proxy/metrics",
 			 speaks_tls(container) ? "https:" : "", name);
@@ -316,6 +341,8 @@ static int collect(struct bundle *b, struct error **err)
 	json_array_foreach (json_object_get(pods, "items"), i, pod)
 		if (add_pod(b, pod, err) < 0)
 			return -1;
+	if (b->options->metrics && add_metrics_of(b, b->options->metrics, err) < 0)
+		return -1;
 	return b->errors.len ? add_file(b, "errors.txt", b->errors.data, err) : 0;
 }
 

@@ -8,6 +8,7 @@ struct bundle_options {
 	struct store *store; /* a store/kube */
 	const char *ns;      /* where the controller runs */
 	const char *version; /* of this program */
+	const char *metrics; /* URL to read the metrics from; NULL: each pod's, through the API server */
 	const char *path;    /* of the .tar.gz; "-" is standard output */
 };
 
