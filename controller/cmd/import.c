@@ -254,10 +254,11 @@ static bool is_settled(const json_t *import)
 static int follow(struct store *store, const struct import_options *o, struct progress *progress)
 {
 	uint64_t started = clock_monotonic_ms(), ended = 0;
+	size_t fresh_before = 0;
 
 	for (;;) {
 		AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, NULL);
-		size_t going = 0, failed = 0, unsettled = 0, i;
+		size_t going = 0, failed = 0, unsettled = 0, fresh = 0, i;
 		const json_t *import;
 
 		json_array_foreach (list, i, import) {
@@ -268,6 +269,7 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 				continue;
 			outcome = outcome_of(store, import, clock_monotonic_ms() - started < SOURCE_PATIENCE_MS, &why);
 			going += outcome == GOING;
+			fresh += !json_path_string(import, "status.importStatus");
 			failed += outcome == FAILED;
 			unsettled += outcome != GOING && !is_settled(import);
 			if (outcome == FAILED)
@@ -275,6 +277,9 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			else
 				progress_show(progress, import);
 		}
+		if (fresh != fresh_before) /* one more got its turn: the others' will come */
+			started = clock_monotonic_ms();
+		fresh_before = fresh;
 		ended = going ? 0 : ended ? ended : clock_monotonic_ms();
 		if (ended && (!unsettled || clock_monotonic_ms() - ended > CLEANUP_PATIENCE_MS))
 			return failed ? EXIT_FAILED : EXIT_DONE;

@@ -6,10 +6,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "source/vmware/property.h"
 #include "json/codec.h"
 
 #define LISTED_MAX 12
+#define LISTING_MS 20000 /* how long a listing is good */
 
 /* What a traversal found: "reference" -> {type, name, parent}. */
 struct inventory {
@@ -316,22 +318,73 @@ static int collect(const struct inventory *inventory, enum manner how, const cha
 	return 0;
 }
 
-int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name, char **ref_out,
-		   char **path_out, struct cancel *cancel, struct error **err)
+void vmware_listing_init(struct vmware_listing *l)
+{
+	*l = (struct vmware_listing){ .objects = NULL };
+	pthread_mutex_init(&l->lock, NULL);
+}
+
+void vmware_listing_clear(struct vmware_listing *l)
+{
+	json_decref(l->objects);
+	pthread_mutex_destroy(&l->lock);
+}
+
+void vmware_listing_forget(struct vmware_listing *l)
+{
+	LOCK_GUARD(&l->lock);
+	json_decref(move_ptr(l->objects));
+}
+
+static int collect_all(const struct inventory *inventory, const char *dc_path, const struct source_vm_name *name, struct candidates *found,
+		       struct error **err)
 {
 	static const enum manner manners[] = { BY_PLACE, BY_NAME, BY_REFERENCE, BY_UUID };
-	AUTO_JSON json_t *objects = json_object();
-	struct inventory inventory = { objects };
+
+	for (size_t i = 0; i < sizeof manners / sizeof *manners && !found->count; i++)
+		if (collect(inventory, manners[i], dc_path, name, found) < 0)
+			return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
+	return 0;
+}
+
+/* By a listing: a recent one when it knows one machine that is meant, else one that is made now. */
+static int look_up(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name,
+		   struct vmware_listing *recent, struct candidates *found, struct cancel *cancel, struct error **err)
+{
+	AUTO_JSON json_t *objects = NULL;
+	struct inventory inventory;
+
+	LOCK_GUARD(&recent->lock);
+	if (recent->objects && clock_monotonic_ms() - recent->made < LISTING_MS && !is_uuid(name->name)) {
+		inventory.objects = recent->objects;
+		if (collect_all(&inventory, dc_path, name, found, err) < 0)
+			return -1;
+		if (found->count == 1)
+			return 0;
+		candidates_free(found);
+		*found = (struct candidates){ 0 };
+		buffer_init(&found->paths, 16384);
+	}
+	objects = json_object();
+	if (!objects)
+		return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
+	inventory.objects = objects;
+	if (list_vms(s, vm_folder, is_uuid(name->name), &inventory, cancel, err) < 0)
+		return error_wrap(err, "cannot list the virtual machines of %s", dc_path);
+	json_decref(recent->objects);
+	recent->objects = move_ptr(objects);
+	recent->made = clock_monotonic_ms();
+	return collect_all(&inventory, dc_path, name, found, err);
+}
+
+int vmware_find_vm(struct vmware_session *s, const char *dc_path, const char *vm_folder, const struct source_vm_name *name,
+		   struct vmware_listing *recent, char **ref_out, char **path_out, struct cancel *cancel, struct error **err)
+{
 	CLEANUP(candidates_free) struct candidates found = { 0 };
 
 	buffer_init(&found.paths, 16384);
-	if (!objects)
-		return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
-	if (list_vms(s, vm_folder, is_uuid(name->name), &inventory, cancel, err) < 0)
-		return error_wrap(err, "cannot list the virtual machines of %s", dc_path);
-	for (size_t i = 0; i < sizeof manners / sizeof *manners && !found.count; i++)
-		if (collect(&inventory, manners[i], dc_path, name, &found) < 0)
-			return error_set_errno(err, ENOMEM, "cannot list the virtual machines");
+	if (look_up(s, dc_path, vm_folder, name, recent, &found, cancel, err) < 0)
+		return -1;
 	if (!found.count && name->folder && *name->folder)
 		return error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
 				 "there is no virtual machine %s in the folder %s of %s; correct spec.virtualMachineName or spec.folder",

@@ -28,6 +28,7 @@ struct vmware {
 	char *dc_path, *vm_folder;
 	json_t *found;          /* "folder\nname" -> [reference, path] */
 	uint64_t rate, sampled; /* bytes a second, and when that was found; monotonic milliseconds */
+	struct vmware_listing listing;
 };
 
 static struct vmware *self(struct source *source)
@@ -46,6 +47,7 @@ static void close_source(struct source *source)
 	free(v->dc_path);
 	free(v->vm_folder);
 	pthread_mutex_destroy(&v->lock);
+	vmware_listing_clear(&v->listing);
 	free(v);
 }
 
@@ -70,6 +72,7 @@ static struct source *open_source(const json_t *object, const json_t *secret, co
 	}
 	v->source.ops = &vmware_source_ops;
 	pthread_mutex_init(&v->lock, NULL);
+	vmware_listing_init(&v->listing);
 	v->dc = strdup(dc ? dc : "");
 	v->found = json_object();
 	if (!v->dc || !v->found)
@@ -173,13 +176,27 @@ static struct vm_model *describe(struct source *source, const struct source_vm_n
 		free(move_ptr(ref));
 		free(move_ptr(path));
 	}
-	if (find_datacenter(v, false, &dc_path, &folder, cancel, err) < 0 ||
-	    vmware_find_vm(v->session, dc_path, folder, name, &ref, &path, cancel, err) < 0)
+	if (find_datacenter(v, false, &dc_path, &folder, cancel, err) < 0)
 		return NULL;
-	struct vm_model *model = vmware_describe(v->session, ref, path, cancel, err);
-	if (model)
-		remember(v, key, ref, path);
-	return model;
+	for (unsigned attempt = 1;; attempt++) {
+		AUTO_ERROR struct error *failed = NULL;
+		struct vm_model *model = NULL;
+
+		if (vmware_find_vm(v->session, dc_path, folder, name, &v->listing, &ref, &path, cancel, err) < 0)
+			return NULL;
+		model = vmware_describe(v->session, ref, path, cancel, &failed);
+		if (model) {
+			remember(v, key, ref, path);
+			return model;
+		}
+		if (failed->class != ERROR_NOT_FOUND || attempt > 1) {
+			error_move(err, move_ptr(failed));
+			return NULL;
+		}
+		vmware_listing_forget(&v->listing); /* it was there some seconds ago */
+		free(move_ptr(ref));
+		free(move_ptr(path));
+	}
 }
 
 static int preflight(struct source *source, const struct vm_model *model, json_t *problems, struct cancel *cancel, struct error **err)
