@@ -39,8 +39,9 @@ struct transfer_engine *transfer_engine_new(const struct transfer_options *optio
 							  .per_endpoint = options->max_endpoint_streams ? options->max_endpoint_streams
 													: TRANSFER_ENDPOINT_STREAMS,
 							  .total = options->max_streams ? options->max_streams : 16 });
-	/* One more than can stream: what begins next has its lease by then. */
-	e->exports = budgets_new(&(struct budget_limits){ .per_host = per_host + 1, .unnamed = options->max_jobs ? options->max_jobs : 8 });
+	/* More than can stream: what begins next has its lease by then, and what has ended may still be waiting for the storage. */
+	e->exports =
+		budgets_new(&(struct budget_limits){ .per_host = 2 * per_host + 2, .unnamed = options->max_jobs ? options->max_jobs : 8 });
 	if (!e->cancel || !e->streams || !e->exports) {
 		error_set_errno(err, ENOMEM, "cannot start the transfer engine");
 		transfer_engine_free(e);

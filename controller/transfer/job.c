@@ -193,11 +193,12 @@ static int receive(struct job *job, struct source_export *export, size_t i, stru
 	return error_move(err, move_ptr(failed));
 }
 
-/* One try at a disk: stream or read, decode, write, record. */
-static int fetch_disk(struct job *job, struct source_export *export, size_t i, struct budget_grant *grant, struct error **err)
+/* One try at a disk: stream or read, decode, write, record. The grant is given back as soon as the source has sent all: what the storage
+ * takes after that is no reason to keep the host waiting. */
+static int fetch_disk(struct job *job, struct source_export *export, size_t i, struct budget_grant **grant, struct error **err)
 {
 	const struct vm_disk *disk = &job->model->disks[i];
-	struct feed feed = { .received = job->received, .grant = grant, .slow_ms = job->slow_ms };
+	struct feed feed = { .received = job->received, .grant = *grant, .slow_ms = job->slow_ms };
 	char name[JOURNAL_DISK_NAME_SIZE];
 	AUTO_FREE char *path = NULL, *blocks = journal_blocks_path(job->directory, i), *identity = NULL;
 	struct disk_result result;
@@ -229,7 +230,10 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 		options.format = NULL; /* the image's, not a stream's */
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = disk_pipeline_new(&options, err);
 	feed.pipeline = pipeline;
-	if (!pipeline || receive(job, export, i, &feed, err) < 0 || disk_pipeline_finish(pipeline, &result, err) < 0)
+	if (!pipeline || receive(job, export, i, &feed, err) < 0)
+		return -1;
+	budgets_give(move_ptr(*grant));
+	if (disk_pipeline_finish(pipeline, &result, err) < 0)
 		return -1;
 	if (journal_record(job->directory, i, disk, &result, err) < 0)
 		return -1;
@@ -247,7 +251,7 @@ static int try_disk(struct job *job, struct source_export *export, size_t i, str
 	int result = budgets_take(job->streams, export->endpoint, export->disks[i].host, job, job->cancel, &grant, err);
 
 	if (result == 0)
-		result = fetch_disk(job, export, i, grant, err);
+		result = fetch_disk(job, export, i, &grant, err);
 	budgets_give(grant);
 	return result;
 }
