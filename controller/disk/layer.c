@@ -23,9 +23,10 @@ int layer_map_entries(struct layer *layer, layer_look *look, uint64_t at, uint64
 
 bool layer_sum_add(struct layer_sum *sum, uint64_t entry, uint64_t len, uint64_t bytes, uint64_t most)
 {
-	if (entry < sum->counted)
-		return true;
+	if (entry < sum->counted || sum->over)
+		return !sum->over;
 	if (__builtin_add_overflow(entry, len, &sum->counted))
 		sum->counted = UINT64_MAX;
-	return !__builtin_add_overflow(sum->bytes, bytes, &sum->bytes) && sum->bytes <= most;
+	sum->over = __builtin_add_overflow(sum->bytes, bytes, &sum->bytes) || sum->bytes > most;
+	return !sum->over;
 }

@@ -59,6 +59,7 @@ int layer_map_entries(struct layer *layer, layer_look *look, uint64_t at, uint64
 struct layer_sum {
 	uint64_t counted; /* entries before this one are in */
 	uint64_t bytes;
+	bool over; /* it was more once: so it stays */
 };
 
 /* Adds bytes for the len entries from this one on, once. False when the sum is more than `most`. */

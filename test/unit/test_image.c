@@ -1,0 +1,813 @@
+// links: disk base PkgConfig::deflate
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <libdeflate.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk/image.h"
+#include "disk/pipeline.h"
+#include "disk/vmdk_descriptor.h"
+
+/* Images of a few sectors in memory, made field by field, so that a test can put in what no program would. */
+struct file {
+	const char *name;
+	unsigned char *data;
+	uint64_t size;
+};
+
+static struct file files[8];
+static size_t file_count;
+static unsigned open_inputs;
+static struct disk_workers *workers;
+static char directory[64];
+
+static void put_le(unsigned char *p, uint64_t v, int bytes)
+{
+	for (int i = 0; i < bytes; i++)
+		p[i] = (unsigned char)(v >> 8 * i);
+}
+
+static void put_be(unsigned char *p, uint64_t v, int bytes)
+{
+	for (int i = 0; i < bytes; i++)
+		p[i] = (unsigned char)(v >> 8 * (bytes - 1 - i));
+}
+
+static unsigned char *add_file(const char *name, uint64_t size)
+{
+	struct file *f = &files[file_count++];
+
+	assert_true(file_count <= sizeof files / sizeof *files);
+	*f = (struct file){ name, calloc(1, size + 1), size };
+	assert_non_null(f->data);
+	return f->data;
+}
+
+static void add_text(const char *name, const char *text)
+{
+	memcpy(add_file(name, strlen(text)), text, strlen(text));
+}
+
+static int clear_files(void **state)
+{
+	(void)state;
+	while (file_count)
+		free(files[--file_count].data);
+	assert_int_equal(open_inputs, 0);
+	return 0;
+}
+
+static int file_read(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
+{
+	const struct file *f = arg;
+
+	(void)err;
+	assert_true(offset <= f->size && len <= f->size - offset);
+	memcpy(data, f->data + offset, len);
+	return 0;
+}
+
+static void file_close(void *arg)
+{
+	(void)arg;
+	open_inputs--;
+}
+
+static struct disk_input *set_open(void *arg, const char *name, struct error **err)
+{
+	static const struct disk_input_ops ops = { .read = file_read, .close = file_close };
+
+	(void)arg;
+	for (size_t i = 0; i < file_count; i++)
+		if (!strcmp(files[i].name, name)) {
+			open_inputs++;
+			return disk_input_new(name, files[i].size, &ops, &files[i], err);
+		}
+	error_set(err, ERROR_NOT_FOUND, "NoFile", "there is no file %s", name);
+	return NULL;
+}
+
+static const struct disk_set set = { .open = set_open };
+
+static struct disk_image *open_image(const char *name, const char *format, struct error **err)
+{
+	struct disk_input *in = set_open(NULL, name, NULL);
+
+	assert_non_null(in);
+	return disk_image_open(in, &set, format, err);
+}
+
+/* Reads the whole image into a file; its bytes, which the caller frees. NULL: why not. */
+static unsigned char *read_image(const char *name, uint64_t *size, struct error **err)
+{
+	struct disk_image *image = open_image(name, NULL, err);
+	struct disk_pipeline_options options = { .workers = workers, .no_sync = true };
+	struct disk_pipeline *pipeline;
+	struct disk_result result;
+	unsigned char *bytes = NULL;
+	char path[80];
+	int fd, failed;
+
+	if (!image)
+		return NULL;
+	snprintf(path, sizeof path, "%s/out", directory);
+	options.path = path;
+	pipeline = disk_pipeline_new(&options, err);
+	assert_non_null(pipeline);
+	failed = disk_pipeline_pull(pipeline, image, 0, err) < 0 || disk_pipeline_finish(pipeline, &result, err) < 0;
+	disk_pipeline_free(pipeline);
+	disk_image_close(image);
+	if (failed) {
+		struct stat st;
+
+		/* nothing is written past the end */
+		assert_true(stat(path, &st) < 0 || st.st_blocks * 512 <= 64 << 20);
+		unlink(path);
+		return NULL;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	*size = result.capacity;
+	assert_true(fd >= 0 && result.capacity < 64 << 20);
+	bytes = malloc(result.capacity + 1);
+	assert_int_equal(read(fd, bytes, result.capacity + 1), result.capacity);
+	close(fd);
+	unlink(path);
+	return bytes;
+}
+
+/* It must be refused, with a message that has each of these parts. */
+static void refused(const char *name, const char *reason, const char *part, const char *other)
+{
+	AUTO_ERROR struct error *err = NULL;
+	uint64_t size;
+	unsigned char *bytes = read_image(name, &size, &err);
+
+	free(bytes);
+	if (bytes)
+		fail_msg("%s was read", name);
+	assert_string_equal(err->reason, reason);
+	if ((!strstr(err->message, name) && !strstr(err->message, "delta")) || (part && !strstr(err->message, part)) ||
+	    (other && !strstr(err->message, other)))
+		fail_msg("\"%s\" says nothing of \"%s\", \"%s\", \"%s\"", err->message, name, part, other ? other : "");
+}
+
+/* --- hosted sparse: header, directory at sector 2, one table of 128 entries at sector 3, grains of 8 sectors from sector 8 on --- */
+
+#define GRAIN 4096u
+
+static unsigned char *hosted(const char *name, uint64_t sectors, unsigned grains)
+{
+	unsigned char *h = add_file(name, GRAIN * (1 + grains));
+
+	memcpy(h, "KDMV", 4);
+	put_le(h + 4, 1, 4);
+	put_le(h + 8, 1, 4);
+	put_le(h + 12, sectors, 8);
+	put_le(h + 20, 8, 8);
+	put_le(h + 44, 128, 4);
+	put_le(h + 56, 2, 8);
+	put_le(h + 64, 8, 8);
+	memcpy(h + 73, "\n \r\n", 4);
+	put_le(h + 1024, 3, 4);
+	for (unsigned i = 0; i < grains; i++) {
+		put_le(h + 1536 + 4 * (size_t)i, 8 + 8 * i, 4);
+		memset(h + GRAIN * (1 + i), (int)i + 1, GRAIN);
+	}
+	return h;
+}
+
+/* A second directory at sector 5, with its table at sector 6. */
+static void add_redundant(unsigned char *h)
+{
+	put_le(h + 8, 3, 4);
+	put_le(h + 48, 5, 8);
+	put_le(h + 2560, 6, 4);
+	memcpy(h + 3072, h + 1536, 512);
+}
+
+static void test_hosted(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	uint64_t size;
+
+	(void)state;
+	hosted("x", 20, 3);
+	unsigned char *bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_int_equal(size, 20 * 512);
+	assert_int_equal(bytes[0], 1);
+	assert_int_equal(bytes[4096], 2);
+	assert_int_equal(bytes[20 * 512 - 1], 3);
+	free(bytes);
+}
+
+static void test_hosted_broken(void **state)
+{
+	unsigned char *h;
+
+	(void)state;
+	h = hosted("grain-outside", 24, 3);
+	put_le(h + 1536 + 4, 100, 4);
+	refused("grain-outside", "InvalidImage", "at byte 1540", "sector 100");
+	h = hosted("grain-half-outside", 24, 3);
+	put_le(h + 1536 + 4, 25, 4);
+	refused("grain-half-outside", "InvalidImage", "at byte 12800", "16384 bytes");
+	clear_files(NULL);
+	h = hosted("grains-twice", 48, 2);
+	for (int i = 0; i < 6; i++)
+		put_le(h + 1536 + 4 * i, 8, 4);
+	refused("grains-twice", "InvalidImage", "where another one is", "byte 4096:");
+	h = hosted("grain-in-header", 8, 1);
+	put_le(h + 1536, 1, 4);
+	refused("grain-in-header", "InvalidImage", "where no grain can be", "byte 512");
+	h = hosted("table-outside", 8, 1);
+	put_le(h + 1024, UINT32_MAX, 4);
+	refused("table-outside", "InvalidImage", "at byte 1024", "sector 4294967295");
+	clear_files(NULL);
+	h = hosted("capacity-2^63", 8, 1);
+	put_le(h + 12, UINT64_C(1) << 63, 8);
+	refused("capacity-2^63", "InvalidImage", "at byte 12", "9223372036854775808 sectors");
+	h = hosted("directory-2^32", 8, 1);
+	put_le(h + 12, (UINT64_C(1) << 32) * 8 * 128, 8);
+	refused("directory-2^32", "InvalidImage", "at byte 56", "4294967296 entries");
+	h = hosted("directory-outside", 8, 1);
+	put_le(h + 56, UINT64_MAX - 1, 8);
+	refused("directory-outside", "InvalidImage", "at byte 56", "8192 bytes");
+	h = hosted("grain-of-9", 8, 1);
+	put_le(h + 20, 9, 8);
+	refused("grain-of-9", "InvalidImage", "at byte 20", "9 sectors");
+	clear_files(NULL);
+	h = hosted("no-entries", 8, 1);
+	put_le(h + 44, 0, 4);
+	refused("no-entries", "InvalidImage", "at byte 44", "0 entries");
+	h = hosted("version-4", 8, 1);
+	put_le(h + 4, 4, 4);
+	refused("version-4", "InvalidImage", "at byte 4", "version 4");
+	h = hosted("text-mode", 8, 1);
+	h[75] = '\n';
+	refused("text-mode", "InvalidImage", "at byte 73", "text mode");
+	h = hosted("descriptor-outside", 8, 1);
+	put_le(h + 28, 1, 8);
+	put_le(h + 36, UINT64_MAX, 8);
+	refused("descriptor-outside", "InvalidImage", "at byte 28", "descriptor");
+	h = hosted("no-footer", 8, 0);
+	put_le(h + 56, UINT64_MAX, 8);
+	refused("no-footer", "InvalidImage", "no header", "footer");
+	h = hosted("other-compression", 8, 1);
+	put_le(h + 8, 0x30001, 4);
+	h[77] = 2;
+	refused("other-compression", "InvalidImage", "at byte 77", "compression method 2");
+}
+
+static void test_hosted_redundant(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	struct disk_image *image;
+	unsigned char *h, *bytes;
+	uint64_t size;
+
+	(void)state;
+	h = hosted("x", 24, 3);
+	add_redundant(h);
+	put_le(h + 1024, 999, 4); /* the first directory is damaged */
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_int_equal(bytes[8192], 3);
+	free(bytes);
+	put_le(h + 1024, 3, 4);
+	put_le(h + 1536 + 4, 999, 4); /* a table of it is */
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_int_equal(bytes[4096], 2);
+	free(bytes);
+	put_le(h + 56, 1000000, 8); /* it is not there at all */
+	image = open_image("x", NULL, &err);
+	assert_non_null(image);
+	assert_int_equal(disk_image_info(image)->problem_count, 2); /* and there is no descriptor */
+	assert_non_null(strstr(disk_image_info(image)->problems[0], "sector 1000000"));
+	disk_image_close(image);
+	put_le(h + 3072 + 4, 999, 4); /* and the second one is damaged */
+	refused("x", "InvalidImage", "sector 999", NULL);
+}
+
+/* Deflates len bytes of this value to where it points; the marker is in front. */
+static size_t pack(unsigned char *to, uint64_t sector, int value, size_t len)
+{
+	struct libdeflate_compressor *deflate = libdeflate_alloc_compressor(1);
+	unsigned char *plain = malloc(len);
+	size_t n;
+
+	assert_non_null(plain);
+	memset(plain, value, len);
+	n = libdeflate_zlib_compress(deflate, plain, len, to + 12, 4096);
+	assert_true(n);
+	put_le(to, sector, 8);
+	put_le(to + 8, n, 4);
+	libdeflate_free_compressor(deflate);
+	free(plain);
+	return n;
+}
+
+static unsigned char *packed(const char *name, uint64_t sectors, size_t inflated)
+{
+	unsigned char *h = hosted(name, sectors, 3);
+
+	put_le(h + 8, 0x30001, 4);
+	h[77] = 1;
+	memset(h + GRAIN, 0, (size_t)3 * GRAIN);
+	for (unsigned i = 0; i < 3; i++)
+		pack(h + GRAIN * (1 + i), 8 * (uint64_t)i, (int)i + 1, inflated);
+	return h;
+}
+
+static void test_packed(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	unsigned char *h, *bytes;
+	uint64_t size;
+
+	(void)state;
+	packed("x", 20, GRAIN); /* the last grain is whole, though the disk ends in it */
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_true(size == 20 * 512 && bytes[0] == 1 && bytes[4096] == 2 && bytes[8192] == 3);
+	free(bytes);
+	packed("more", 24, GRAIN + 1);
+	refused("more", "CorruptGrain", "inflates to more", "at byte 4108 of more");
+	packed("bomb", 24, 3000000);
+	refused("bomb", "CorruptGrain", "inflates to more", NULL);
+	packed("less", 24, GRAIN - 1);
+	refused("less", "CorruptGrain", "inflates to less", NULL);
+	h = packed("corrupt", 24, GRAIN);
+	h[2 * GRAIN + 12 + 9] ^= 0xff;
+	refused("corrupt", "CorruptGrain", "byte 4096 of the disk", "at byte 8204 of corrupt");
+	h = packed("backwards", 24, GRAIN);
+	put_le(h + 1536, 16, 4);
+	put_le(h + 1540, 8, 4);
+	refused("backwards", "InvalidImage", "a grain of sector 8", "one of sector 0");
+	clear_files(NULL);
+	h = packed("size-0", 24, GRAIN);
+	put_le(h + GRAIN + 8, 0, 4);
+	refused("size-0", "InvalidImage", "of 0 compressed bytes", "at byte 4096");
+	h = packed("size-2^32", 24, GRAIN);
+	put_le(h + GRAIN + 8, UINT32_MAX, 4);
+	refused("size-2^32", "InvalidImage", "of 4294967295 compressed bytes", "at byte 4096");
+	h = packed("over-the-end", 24, GRAIN);
+	put_le(h + 1536 + 8, 31, 4);
+	put_le(h + 31 * 512, 16, 8);
+	put_le(h + 31 * 512 + 8, 3000, 4);
+	refused("over-the-end", "InvalidImage", "3000 compressed bytes", "16384 bytes");
+}
+
+/* --- descriptors --- */
+
+#define HEAD "# Disk DescriptorFile\nversion=1\nCID=00000001\nparentCID=ffffffff\ncreateType=\"custom\"\n"
+
+static void test_descriptor(void **state)
+{
+	static const char text[] =
+		"# a comment\r\n# Disk DescriptorFile\r\n  VERSION = 1\r\ncid=ABCDEF01\r\nCID=7\r\nParentCID = \"2\"\r\nparentFileNameHint=\"a "
+		"b.vmdk\"\r\ncreateType= twoGbMaxExtentFlat \r\nRW 10 FLAT \"x \"y\".vmdk\" 5\r\nrdonly 3 zero\r\nRW 7 VMFS \"z\"\r\nddb.x = \"y\"\r\n";
+	AUTO_ERROR struct error *err = NULL;
+	struct vmdk_descriptor d;
+
+	(void)state;
+	assert_int_equal(vmdk_descriptor_parse(text, sizeof text - 1, "t", &d, &err), 0);
+	assert_true(d.has_cid && d.cid == 0xabcdef01 && d.parent_cid == 2);
+	assert_string_equal(d.parent, "a b.vmdk");
+	assert_string_equal(d.create_type, "twoGbMaxExtentFlat");
+	assert_int_equal(d.extent_count, 3);
+	assert_int_equal(d.sectors, 20);
+	assert_string_equal(d.extents[0].file, "x \"y\".vmdk");
+	assert_int_equal(d.extents[0].offset, 5);
+	assert_true(d.extents[1].type == VMDK_ZERO && !d.extents[1].file);
+	assert_true(d.extents[2].type == VMDK_VMFS && !d.extents[2].offset);
+	vmdk_descriptor_clear(&d);
+}
+
+static void descriptor_refused(const char *line, const char *part)
+{
+	AUTO_FREE char *text = NULL;
+
+	assert_true(asprintf(&text, HEAD "%s\n", line) > 0);
+	add_text("d", text);
+	refused("d", "InvalidImage", part, "line 6");
+	clear_files(NULL);
+}
+
+static void test_descriptor_broken(void **state)
+{
+	(void)state;
+	descriptor_refused("RW x FLAT \"f\" 0", "number of its sectors");
+	descriptor_refused("RW 99999999999999999999 FLAT \"f\" 0", "number of its sectors");
+	descriptor_refused("RW -1 FLAT \"f\" 0", "number of its sectors");
+	descriptor_refused("RW 18014398509481985 FLAT \"f\" 0", "larger than any can be");
+	descriptor_refused("RW 8 FLAT \"f\" 18014398509481985", "larger than any can be");
+	descriptor_refused("RW 8 FLAT \"f\" -3", "sector where the extent begins");
+	descriptor_refused("RW 8 FLAT f 0", "in quotation marks");
+	descriptor_refused("RW 8 FLAT \"f", "close its quotation marks");
+	descriptor_refused("RW 8 VMFSRDM \"f\"", "raw device mappings");
+	add_text("cid", "# Disk DescriptorFile\nCID=xyz\nRW 8 FLAT \"f\" 0\n");
+	refused("cid", "InvalidImage", "line 2", "hexadecimal");
+	add_text("none", HEAD);
+	refused("none", "InvalidImage", "names no extents", NULL);
+	add_text("no-parent", "# Disk DescriptorFile\nCID=1\nparentCID=2\nRW 8 ZERO\n");
+	refused("no-parent", "InvalidImage", "does not say where that is", "00000002");
+	memcpy(add_file("long", (1 << 20) + 1), HEAD, sizeof HEAD);
+	refused("long", "InvalidImage", "1048577 bytes", NULL);
+}
+
+static void test_extents(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	unsigned char *bytes;
+	uint64_t size;
+
+	(void)state;
+	add_text("d", HEAD "RW 3 FLAT \"f\" 1\nRW 0 FLAT \"nowhere\" 0\nRW 5 ZERO\nRW 20 SPARSE \"s\"\nRW 2 VMFS \"f\"\n");
+	memset(add_file("f", 4 * 512), 9, 4 * 512);
+	files[1].data[0] = 8;
+	hosted("s", 24, 3);
+	bytes = read_image("d", &size, &err);
+	assert_non_null(bytes);
+	assert_int_equal(size, 30 * 512);
+	assert_true(bytes[0] == 9 && bytes[3 * 512 - 1] == 9 && !bytes[3 * 512] && !bytes[8 * 512 - 1]);
+	assert_true(bytes[8 * 512] == 1 && bytes[16 * 512] == 2 && bytes[28 * 512 - 1] == 3 && bytes[28 * 512] == 8 &&
+		    bytes[28 * 512 + 1] == 9);
+	free(bytes);
+	add_text("short", HEAD "RW 25 SPARSE \"s\"\n");
+	refused("short", "InvalidImage", "12800", "12288");
+	add_text("cut", HEAD "RW 4 FLAT \"f\" 1\n");
+	refused("cut", "FileTruncated", "2048 bytes", "from byte 512");
+	add_text("not-there", HEAD "RW 4 FLAT \"nowhere\" 1\n");
+	refused("not-there", "NoFile", "nowhere", NULL);
+}
+
+/* --- ESX --- */
+
+static void test_cowd_broken(void **state)
+{
+	static const char text[] = HEAD "RW 8 VMFSSPARSE \"delta\"\n";
+	unsigned char *h;
+
+	(void)state;
+	add_text("x", text);
+	h = add_file("delta", 512 * 64);
+	memcpy(h, "COWD", 4);
+	refused("x", "InvalidImage", "delta is broken at byte 0", NULL);
+	put_le(h + 4, 1, 4);
+	put_le(h + 12, 8, 4);
+	refused("x", "InvalidImage", "at byte 20", "a grain of 0 sectors");
+	put_le(h + 16, 1, 4);
+	put_le(h + 20, 4, 4);
+	refused("x", "InvalidImage", "at byte 24", "has 0 entries, 1 are needed");
+	put_le(h + 24, 1, 4);
+	put_le(h + 2048, 50, 4);
+	refused("x", "InvalidImage", "at byte 2048", "grain table 0");
+	put_le(h + 2048, 5, 4);
+	put_le(h + 2560, 64, 4);
+	refused("x", "InvalidImage", "at byte 2560", "sector 64");
+	put_le(h + 2560, 63, 4);
+	uint64_t size;
+	free(read_image("x", &size, NULL));
+	assert_int_equal(size, 4096);
+	/* by itself it is only a part of a disk */
+	refused("delta", "NeedsDescriptor", "vmfsSparse", NULL);
+}
+
+static void test_sesparse_broken(void **state)
+{
+	unsigned char *h;
+	uint64_t size = 0;
+
+	(void)state;
+	add_text("x", HEAD "RW 8 SESPARSE \"delta\"\n");
+	h = add_file("delta", 512 * 80);
+	put_le(h, 0xcafebabe, 8);
+	refused("x", "InvalidImage", "delta is broken at byte 0", NULL);
+	put_le(h + 8, UINT64_C(0x200000001), 8);
+	refused("x", "InvalidImage", "at byte 24", "grains of 0 sectors");
+	put_le(h + 24, 8, 8);
+	put_le(h + 32, 64, 8);
+	put_le(h + 16, UINT64_MAX, 8);
+	refused("x", "InvalidImage", "at byte 16", "18446744073709551615 sectors");
+	put_le(h + 16, 8, 8);
+	put_le(h + 128, 1000, 8);
+	refused("x", "InvalidImage", "at byte 128", "sector 1000");
+	put_le(h + 80, 1, 8);
+	put_le(h + 88, 1, 8);
+	put_le(h + 128, 2, 8);
+	refused("x", "InvalidImage", "at byte 136", "has 0 entries, 1 are needed");
+	put_le(h + 136, UINT64_MAX, 8);
+	put_le(h + 144, 3, 8);
+	put_le(h + 152, 64, 8);
+	put_le(h + 192, 67, 8);
+	put_le(h + 200, 8, 8);
+	refused("x", "InvalidImage", "at byte 512", "volatile header");
+	put_le(h + 512, 0xcafecafe, 8);
+	put_le(h + 512 + 24, 1, 8);
+	refused("delta", "NeedsDescriptor", "seSparse", NULL);
+	AUTO_ERROR struct error *err = NULL;
+	assert_null(open_image("x", NULL, &err));
+	assert_string_equal(err->reason, "JournalNotReplayed");
+	put_le(h + 512 + 24, 0, 8);
+	put_le(h + 1024, 7, 8);
+	refused("x", "InvalidImage", "at byte 1024", "0x7");
+	put_le(h + 1024, UINT64_C(0x1000000000000001), 8);
+	refused("x", "InvalidImage", "at byte 1024", "none of 1 tables");
+	put_le(h + 1024, UINT64_C(0x1000000000000000), 8);
+	put_le(h + 1536, 5, 8);
+	refused("x", "InvalidImage", "at byte 1536", "0x5");
+	put_le(h + 1536, UINT64_C(0x3001000000000000), 8);
+	refused("x", "InvalidImage", "at byte 1536", "number 1 of 1");
+	put_le(h + 1536, UINT64_C(0x3000000000000000), 8);
+	h[67 * 512] = 5;
+	unsigned char *bytes = read_image("x", &size, NULL);
+	assert_non_null(bytes);
+	assert_true(size == 4096 && bytes[0] == 5);
+	free(bytes);
+}
+
+/* --- qcow2: clusters of 512 bytes: header, L1 at 512, L2 at 1024, clusters from 1536 on --- */
+
+static unsigned char *qcow2(const char *name, unsigned version, uint64_t size, unsigned clusters)
+{
+	unsigned char *h = add_file(name, 1536 + 512 * (size_t)clusters);
+
+	memcpy(h, "QFI\xfb", 4);
+	put_be(h + 4, version, 4);
+	put_be(h + 20, 9, 4);
+	put_be(h + 24, size, 8);
+	put_be(h + 36, 64, 4);
+	put_be(h + 40, 512, 8);
+	if (version > 2)
+		put_be(h + 100, 104, 4);
+	put_be(h + 512, 1024, 8);
+	for (unsigned i = 0; i < clusters && i < 64; i++) {
+		put_be(h + 1024 + 8 * (size_t)i, 1536 + 512 * i, 8);
+		memset(h + 1536 + 512 * i, (int)i + 1, 512);
+	}
+	return h;
+}
+
+static void test_qcow2_broken(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	unsigned char *h, *bytes;
+	uint64_t size;
+
+	(void)state;
+	qcow2("x", 3, 1536, 3);
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_true(size == 1536 && bytes[0] == 1 && bytes[1535] == 3);
+	free(bytes);
+	h = qcow2("cluster-outside", 3, 1536, 3);
+	put_be(h + 1032, 3072, 8);
+	refused("cluster-outside", "InvalidImage", "at byte 1032", "byte 3072");
+	h = qcow2("cluster-in-header", 3, 1536, 3);
+	put_be(h + 1032, 0, 8);
+	bytes = read_image("cluster-in-header", &size, &err); /* place 0 is none */
+	assert_true(bytes && !bytes[512]);
+	free(bytes);
+	h = qcow2("table-outside", 3, 1536, 3);
+	put_be(h + 512, UINT64_C(0x00fffffffffffe00), 8);
+	refused("table-outside", "InvalidImage", "at byte 512", "a table");
+	clear_files(NULL);
+	h = qcow2("clusters-twice", 3, 64 * 512, 3);
+	for (int i = 0; i < 64; i++)
+		put_be(h + 1024 + 8 * i, 1536, 8);
+	refused("clusters-twice", "InvalidImage", "where another one is", NULL);
+	h = qcow2("tables-twice", 3, 64 * 64 * 512, 0);
+	memset(h + 1024, 0, 512);
+	for (int i = 0; i < 64; i++)
+		put_be(h + 512 + 8 * i, 1024, 8);
+	refused("tables-twice", "InvalidImage", "again and again", NULL);
+	h = qcow2("size-2^63", 3, UINT64_C(1) << 63, 1);
+	refused("size-2^63", "InvalidImage", "at byte 24", "9223372036854775808");
+	h = qcow2("L1-2^32", 3, UINT64_C(1) << 47, 1);
+	put_be(h + 36, UINT32_MAX, 4);
+	refused("L1-2^32", "InvalidImage", "4294967296 are needed", "at byte 36");
+	h = qcow2("L1-outside", 3, UINT64_C(1) << 40, 1);
+	put_be(h + 36, UINT32_MAX, 4);
+	refused("L1-outside", "InvalidImage", "at byte 40", "2048 bytes");
+	clear_files(NULL);
+	h = qcow2("clusters-2^8", 3, 512, 1);
+	put_be(h + 20, 8, 4);
+	refused("clusters-2^8", "InvalidImage", "at byte 20", NULL);
+	h = qcow2("clusters-2^63", 3, 512, 1);
+	put_be(h + 20, 63, 4);
+	refused("clusters-2^63", "InvalidImage", "at byte 20", NULL);
+	h = qcow2("feature", 3, 512, 1);
+	put_be(h + 72, 32, 8);
+	refused("feature", "UnsupportedFormat", "0x20", NULL);
+	h = qcow2("version-4", 4, 512, 1);
+	refused("version-4", "UnsupportedFormat", "version 4", NULL);
+	h = qcow2("zero-in-v2", 2, 512, 1);
+	put_be(h + 1024, 1, 8);
+	refused("zero-in-v2", "InvalidImage", "at byte 1024", "version 2");
+	clear_files(NULL);
+	h = qcow2("extension", 3, 512, 1);
+	put_be(h + 8, 200, 8);
+	put_be(h + 16, 4, 4);
+	memcpy(h + 200, "base", 4);
+	put_be(h + 104, 0x12345678, 4);
+	put_be(h + 108, UINT32_MAX, 4);
+	refused("extension", "InvalidImage", "at byte 104", "4294967295 bytes");
+	h = qcow2("backing-name", 3, 512, 1);
+	put_be(h + 8, 500, 8);
+	put_be(h + 16, 100, 4);
+	refused("backing-name", "InvalidImage", "at byte 8", "100 bytes");
+	h = qcow2("backing-not-there", 3, 512, 1);
+	put_be(h + 8, 200, 8);
+	put_be(h + 16, 4, 4);
+	memcpy(h + 200, "base", 4);
+	refused("backing-not-there", "NoFile", "base", NULL);
+}
+
+/* What was found to be named twice is not forgotten. */
+static void test_twice_again(void **state)
+{
+	AUTO_ERROR struct error *err = NULL, *again = NULL;
+	struct disk_image *image;
+	unsigned char *h = hosted("x", 48, 2);
+	uint64_t bytes;
+
+	(void)state;
+	for (int i = 0; i < 6; i++)
+		put_le(h + 1536 + 4 * i, 8, 4);
+	image = open_image("x", NULL, &err);
+	assert_non_null(image);
+	assert_int_equal(disk_image_allocated(image, &bytes, NULL, &err), -1);
+	assert_int_equal(disk_image_allocated(image, &bytes, NULL, &again), -1);
+	assert_string_equal(again->reason, "InvalidImage");
+	disk_image_close(image);
+}
+
+static void test_qcow2_packed(void **state)
+{
+	struct libdeflate_compressor *deflate = libdeflate_alloc_compressor(1);
+	static unsigned char plain[600];
+	AUTO_ERROR struct error *err = NULL;
+	unsigned char *h, *bytes;
+	uint64_t size;
+
+	(void)state;
+	memset(plain, 5, sizeof plain);
+	h = qcow2("x", 3, 512, 1);
+	/* one sector is more than enough; where it begins need not be one's start */
+	put_be(h + 1024, UINT64_C(1) << 62 | (1536 + 7), 8);
+	assert_true(libdeflate_deflate_compress(deflate, plain, 512, h + 1536 + 7, 500));
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_true(size == 512 && bytes[511] == 5);
+	free(bytes);
+	assert_true(libdeflate_deflate_compress(deflate, plain, 513, h + 1536 + 7, 500));
+	refused("x", "CorruptGrain", "inflates to more", "at its byte 1543");
+	assert_true(libdeflate_deflate_compress(deflate, plain, 511, h + 1536 + 7, 500));
+	refused("x", "CorruptGrain", "inflates to less", NULL);
+	memset(h + 1536, 0xff, 512);
+	refused("x", "CorruptGrain", "is corrupt", NULL);
+	put_be(h + 1024, UINT64_C(1) << 62 | 2048, 8);
+	refused("x", "InvalidImage", "at byte 1024", "byte 2048");
+	libdeflate_free_compressor(deflate);
+}
+
+/* --- whatever it is, cut after each sector: an error, never another disk --- */
+
+static void cut_everywhere(const char *name, uint64_t full)
+{
+	AUTO_ERROR struct error *err = NULL;
+	struct file *f = NULL;
+	uint64_t size, cut;
+	unsigned char *whole, *bytes;
+
+	for (size_t i = 0; i < file_count; i++)
+		if (!strcmp(files[i].name, name))
+			f = &files[i];
+	assert_non_null(f);
+	cut = f->size;
+	whole = read_image(files[0].name, &size, &err);
+	assert_non_null(whole);
+	assert_int_equal(size, full);
+	for (f->size = 0; f->size < cut; f->size += 512) {
+		AUTO_ERROR struct error *why = NULL;
+		unsigned char *saved = f->data, *exact = malloc(f->size + 1); /* so that the sanitizer sees what is read behind it */
+
+		assert_non_null(exact);
+		memcpy(exact, saved, f->size);
+		f->data = exact;
+		bytes = read_image(files[0].name, &size, &why);
+		f->data = saved;
+		free(exact);
+		/* too short to be told: as a raw disk it is another, which only a source that says the format can know */
+		if (bytes && !(files[0].data == saved && f->size < 512)) {
+			assert_int_equal(size, full);
+			assert_memory_equal(bytes, whole, full);
+		} else if (!bytes) {
+			assert_true(why->message && strlen(why->message) > 10);
+		}
+		free(bytes);
+	}
+	free(whole);
+	clear_files(NULL);
+}
+
+static void test_cut(void **state)
+{
+	unsigned char *h;
+
+	(void)state;
+	hosted("x", 24, 3);
+	cut_everywhere("x", 24 * 512);
+	packed("x", 24, GRAIN);
+	cut_everywhere("x", 24 * 512);
+	qcow2("x", 3, 64 * 512, 64);
+	cut_everywhere("x", 64 * 512);
+	add_text("d", HEAD "RW 3 FLAT \"f\" 1\n");
+	memset(add_file("f", 2048), 1, 2048);
+	cut_everywhere("f", 1536);
+	add_text("d", HEAD "RW 8 VMFSSPARSE \"delta\"\n");
+	h = add_file("delta", 512 * 40);
+	memcpy(h, "COWD", 4);
+	put_le(h + 4, 1, 4);
+	put_le(h + 12, 8, 4);
+	put_le(h + 16, 1, 4);
+	put_le(h + 20, 4, 4);
+	put_le(h + 24, 1, 4);
+	put_le(h + 2048, 5, 4);
+	put_le(h + 2560, 39, 4);
+	h[39 * 512] = 1;
+	cut_everywhere("delta", 4096);
+}
+
+/* --- memory --- */
+
+static void test_memory(void **state)
+{
+	AUTO_ERROR struct error *err = NULL;
+	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	struct disk_image *image;
+	unsigned char *h;
+
+	(void)state;
+	/* A table of 8 EiB in a file that is said to be that large: nothing of it is kept. */
+	h = qcow2("x", 3, UINT64_C(1) << 42, 1);
+	put_be(h + 36, UINT32_MAX, 4);
+	files[0].size = UINT64_C(1) << 45;
+	image = open_image("x", NULL, &err);
+	assert_non_null(image);
+	assert_int_equal(disk_image_info(image)->capacity, UINT64_C(1) << 42);
+	assert_true(mallinfo2().uordblks + mallinfo2().hblkhd - before < 1 << 20);
+	disk_image_close(image);
+	files[0].size = 2048;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(directory, "/tmp/test_image.XXXXXX");
+	if (!mkdtemp(directory))
+		return -1;
+	workers = disk_workers_new(2, NULL);
+	return workers ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	disk_workers_free(workers);
+	return rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_hosted, clear_files),
+		cmocka_unit_test_teardown(test_hosted_broken, clear_files),
+		cmocka_unit_test_teardown(test_hosted_redundant, clear_files),
+		cmocka_unit_test_teardown(test_twice_again, clear_files),
+		cmocka_unit_test_teardown(test_packed, clear_files),
+		cmocka_unit_test_teardown(test_descriptor, clear_files),
+		cmocka_unit_test_teardown(test_descriptor_broken, clear_files),
+		cmocka_unit_test_teardown(test_extents, clear_files),
+		cmocka_unit_test_teardown(test_cowd_broken, clear_files),
+		cmocka_unit_test_teardown(test_sesparse_broken, clear_files),
+		cmocka_unit_test_teardown(test_qcow2_broken, clear_files),
+		cmocka_unit_test_teardown(test_qcow2_packed, clear_files),
+		cmocka_unit_test_teardown(test_cut, clear_files),
+		cmocka_unit_test_teardown(test_memory, clear_files),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
