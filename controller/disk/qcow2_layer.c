@@ -276,6 +276,9 @@ static int read_backing(struct qcow2 *q, const unsigned char *h, uint32_t header
 		return -1;
 	if (strlen(name) != len)
 		return image_broken(q->name, at, err, "the name of its backing file has a zero byte in it");
+	for (const char *p = name; *p; p++) /* it goes into messages, and these to terminals */
+		if ((unsigned char)*p < ' ')
+			return image_broken(q->name, at, err, "the name of its backing file has control characters in it");
 	parent->name = move_ptr(name);
 	return 0;
 }

@@ -174,8 +174,15 @@ static int read_line(struct line *l, struct vmdk_descriptor *d, bool *has_parent
 
 	if (l->p == l->end || *l->p == '#')
 		return 0;
+	for (const char *p = l->p; p < l->end; p++) /* names go into messages, and messages to terminals */
+		if ((unsigned char)*p < ' ' && *p != '\t')
+			return bad_line(l, start, err, "has control characters in it");
 	if (take_word(l, "RW") || take_word(l, "RDONLY") || take_word(l, "NOACCESS"))
 		return add_extent(l, start, d, err);
+	if (l->end - l->p > 4 && !strncasecmp(l->p, "ddb.", 4)) {
+		d->has_ddb = true;
+		return 0;
+	}
 	if ((value = value_of(l, "CID"))) {
 		bool first = !d->has_cid;
 

@@ -24,6 +24,7 @@ struct vmdk_extent {
 struct vmdk_descriptor {
 	char create_type[32]; /* "" when it is not said */
 	bool has_cid;
+	bool has_ddb;             /* the disk's database, which comes last, is there */
 	uint32_t cid, parent_cid; /* VMDK_NO_PARENT: it has none */
 	char *parent;             /* parentFileNameHint; NULL */
 	struct vmdk_extent *extents;

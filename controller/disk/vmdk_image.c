@@ -272,7 +272,7 @@ struct layer *vmdk_layer_open(struct disk_image *image, struct disk_input *in, e
 	if (!name || read_descriptor(in, 0, disk_input_size(in), &d, err) < 0 ||
 	    take_descriptor(image, &d, name, parent, has_cid, cid, err) < 0)
 		return NULL;
-	if (!d.extent_count) {
+	if (!d.extent_count && !d.has_ddb) { /* with it, it is whole: an empty disk has none */
 		error_set(err, ERROR_PERMANENT, "InvalidImage", "the descriptor %s names no extents", name);
 		return NULL;
 	}

@@ -127,7 +127,7 @@ static int part(struct sesparse *s, const unsigned char *header, unsigned p, con
 static int read_headers(struct sesparse *s, struct error **err)
 {
 	unsigned char h[HEADER], v[HEADER];
-	uint64_t capacity, directory_len, tables_len, grains_len, volatile_at, volatile_len;
+	uint64_t capacity, directory_len = 0, tables_len = 0, grains_len = 0, volatile_at = 0, volatile_len = 0;
 
 	if (disk_input_read(s->in, 0, h, sizeof h, err) < 0)
 		return -1;

@@ -99,6 +99,7 @@ static int find(struct sparse *s, uint64_t g, uint32_t *sector, uint64_t *span, 
 	if (!s->told_redundant)
 		image_add_problem(s->image, "%s; its second grain directory is used there", why->message);
 	s->told_redundant = true;
+	*span = 1; /* of the next grain the first one is asked again */
 	return 0;
 }
 
@@ -302,7 +303,6 @@ struct layer *vmdk_cowd_layer_new(struct disk_image *image, struct disk_input *i
 {
 	struct sparse *s = new_sparse(image, in, name, err);
 	unsigned char h[HEADER];
-	uint64_t tables;
 
 	if (!s || disk_input_read(in, 0, h, sizeof h, err) < 0)
 		goto fail;
@@ -313,10 +313,9 @@ struct layer *vmdk_cowd_layer_new(struct disk_image *image, struct disk_input *i
 	s->entries = COWD_ENTRIES;
 	if (set_geometry(s, get_le32(h + 12), get_le32(h + 16), get_le32(h + 20), 0, err) < 0)
 		goto fail;
-	tables = s->layer.capacity / (s->grain * COWD_ENTRIES) + (s->layer.capacity % (s->grain * COWD_ENTRIES) != 0);
-	if (get_le32(h + 24) < tables) {
+	if (get_le32(h + 24) < s->table_count) {
 		image_broken(name, 24, err, "its grain directory has %u entries, %llu are needed", get_le32(h + 24),
-			     (unsigned long long)tables);
+			     (unsigned long long)s->table_count);
 		goto fail;
 	}
 	return &s->layer;

@@ -111,7 +111,8 @@ static int inflate(struct walk *w, uint64_t at, const struct run *run, struct er
 
 	if (w->whole_name == run->name && w->whole_from == run->at && w->whole_at == run->whole_at && least <= w->whole_good)
 		return 0;
-	if (!w->codec && (!(w->codec = codec_new()) || !(w->whole = malloc(WHOLE_MAX)) || !(w->packed = malloc(2 * WHOLE_MAX))))
+	if ((!w->codec && !(w->codec = codec_new())) || (!w->whole && !(w->whole = malloc(WHOLE_MAX))) ||
+	    (!w->packed && !(w->packed = malloc(2 * WHOLE_MAX))))
 		return error_set_errno(err, ENOMEM, "cannot read %s", run->name);
 	if (run->whole_len > WHOLE_MAX || run->stored > 2 * WHOLE_MAX)
 		return error_set(err, ERROR_PERMANENT, "InvalidImage", "%s has a cluster of %u bytes at byte %llu, more than any may have",
@@ -147,7 +148,7 @@ static int walk_packed(struct walk *w, uint64_t at, const struct run *run, struc
 		memset(to, 0, run->stored);
 		return -1;
 	}
-	if (inflate(w, at, run, err) < 0 || fill_gap(w, at, run, err) < 0)
+	if (inflate(w, at, run, err) < 0 || !w->whole || fill_gap(w, at, run, err) < 0)
 		return -1;
 	for (uint64_t left = run->len; left;) {
 		size_t n = in_block(at, left);

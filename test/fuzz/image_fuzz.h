@@ -161,8 +161,9 @@ static void fuzz_image(struct memory_file *files, const char *format)
 	CHECK(!err == !again_err && (err || seen.hash == again.hash));
 	if (!seen.enough && !err) {
 		CHECK(disk_image_allocated(image, &allocated, NULL, &sum_err) == 0 && allocated <= seen.capacity);
-		if (seen.capacity > 512)
-			CHECK(walk_from(image, seen.capacity / 1024 * 512, &again, &again_err) == 0);
+		/* a part of a cluster is inflated there, which the workers do else */
+		if (seen.capacity > 512 && walk_from(image, seen.capacity / 1024 * 512, &again, &again_err) < 0)
+			CHECK(!strcmp(again_err->reason, "CorruptGrain"));
 	}
 	for (size_t i = 0; i < disk_image_info(image)->file_count; i++)
 		CHECK(disk_image_info(image)->files[i].name && disk_image_info(image)->files[i].kind);

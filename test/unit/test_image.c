@@ -290,6 +290,13 @@ static void test_hosted_redundant(void **state)
 	assert_non_null(bytes);
 	assert_int_equal(bytes[4096], 2);
 	free(bytes);
+	/* only for what is damaged: the second one has no table, and so no grains */
+	put_le(h + 2560, 0, 4);
+	bytes = read_image("x", &size, &err);
+	assert_non_null(bytes);
+	assert_true(bytes[0] == 1 && bytes[4096] == 0 && bytes[8192] == 3);
+	free(bytes);
+	put_le(h + 2560, 6, 4);
 	put_le(h + 56, 1000000, 8); /* it is not there at all */
 	image = open_image("x", NULL, &err);
 	assert_non_null(image);
@@ -416,11 +423,16 @@ static void test_descriptor_broken(void **state)
 	descriptor_refused("RW 8 FLAT \"f\" -3", "sector where the extent begins");
 	descriptor_refused("RW 8 FLAT f 0", "in quotation marks");
 	descriptor_refused("RW 8 FLAT \"f", "close its quotation marks");
+	descriptor_refused("RW 8 FLAT \"f\033[2J\" 0", "control characters");
 	descriptor_refused("RW 8 VMFSRDM \"f\"", "raw device mappings");
 	add_text("cid", "# Disk DescriptorFile\nCID=xyz\nRW 8 FLAT \"f\" 0\n");
 	refused("cid", "InvalidImage", "line 2", "hexadecimal");
 	add_text("none", HEAD);
 	refused("none", "InvalidImage", "names no extents", NULL);
+	add_text("empty", HEAD "# The Disk Data Base\nddb.adapterType = \"ide\"\n");
+	uint64_t size = 1;
+	free(read_image("empty", &size, NULL));
+	assert_int_equal(size, 0);
 	add_text("no-parent", "# Disk DescriptorFile\nCID=1\nparentCID=2\nRW 8 ZERO\n");
 	refused("no-parent", "InvalidImage", "does not say where that is", "00000002");
 	memcpy(add_file("long", (1 << 20) + 1), HEAD, sizeof HEAD);
