@@ -26,9 +26,12 @@ trap finish EXIT
 
 python3 - "$new" >"$VSPHERE_INVENTORY" <<'END'
 import json, sys
-vms = [{"name": f"tiny-{i:04d}", "nics": [{"network": "VM Network"}], "disks": [{"capacityMB": 1, "fill": {"seed": i, "percent": 50}}]} for i in range(max(1, int(sys.argv[1])))]
+# Ten datacenters, each with a source of its own: to find a machine by its name, all names of its datacenter are listed, each time.
+count = max(10, int(sys.argv[1]))
+vm = lambda i: {"name": f"tiny-{i:04d}", "nics": [{"network": "VM Network"}], "disks": [{"capacityMB": 1, "fill": {"seed": i, "percent": 50}}]}
 print(json.dumps({"user": "bench", "password": "bench", "lease": {"initSeconds": 0.05, "timeoutSeconds": 600}, "nfc": {"maxStreams": 64},
-    "datacenters": [{"name": "DC1", "hosts": [{"name": "esx1.test", "address": "127.0.0.11:0"}], "networks": [{"name": "VM Network"}], "vms": vms}]}))
+    "datacenters": [{"name": f"DC{d}", "hosts": [{"name": f"esx{d}.test", "address": f"127.0.0.{11 + d}:0"}], "networks": [{"name": "VM Network"}],
+        "vms": [vm(i) for i in range(d, count, 10)]} for d in range(10)]}))
 END
 eval "$("$here/test/peers/go.sh")"
 eval "$("$here/test/peers/vsphere/up.sh")"
@@ -49,11 +52,11 @@ def secret(i):
         'stringData': {'username': 'bench', 'password': 'bench', 'thumbprint': os.environ['VSPHERE_THUMBPRINT']}}, None
 def source(i):
     return group + 'vmwaresources', {'apiVersion': 'migration.harvesterhci.io/v1beta1', 'kind': 'VmwareSource', 'metadata': {'name': f'source-{i:04d}'},
-        'spec': {'endpoint': os.environ['VSPHERE_URL'], 'dc': 'DC1', 'credentials': {'name': f'secret-{i:04d}', 'namespace': 'default'}}}, None
+        'spec': {'endpoint': os.environ['VSPHERE_URL'], 'dc': f'DC{i % 10}', 'credentials': {'name': f'secret-{i:04d}', 'namespace': 'default'}}}, None
 def new(i, name='new', vm=None):
     return group + 'virtualmachineimports', {'apiVersion': 'migration.harvesterhci.io/v1beta1', 'kind': 'VirtualMachineImport',
         'metadata': {'name': f'{name}-{i:04d}', 'labels': {'bench': name}, 'finalizers': ['migration.harvesterhci.io/vm-import-controller'] if name == 'old' else []},
-        'spec': {'virtualMachineName': vm or f'tiny-{i:04d}', 'sourceCluster': {'kind': 'VmwareSource', 'name': 'source-0000', 'namespace': 'default',
+        'spec': {'virtualMachineName': vm or f'tiny-{i:04d}', 'sourceCluster': {'kind': 'VmwareSource', 'name': f'source-{i % 10:04d}', 'namespace': 'default',
             'apiVersion': 'migration.harvesterhci.io/v1beta1'}, 'networkMapping': [{'sourceNetwork': 'VM Network', 'destinationNetwork': 'default/production'}] if name == 'old' else []}}, None
 def old(i):
     # As an import of two disks leaves it; one of five has failed.

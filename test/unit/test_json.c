@@ -124,6 +124,62 @@ static void test_merge_patches(void **state)
 	assert_int_equal(json_integer_value(json_path(wanted, "a.e.g")), 1);
 }
 
+/* Any value; objects hold no null, for a merge patch cannot make one. */
+static json_t *any_value(unsigned *seed, int depth)
+{
+	json_t *value;
+
+	switch (rand_r(seed) % (depth ? 6 : 4)) {
+	case 0:
+		return json_integer(rand_r(seed) % 3);
+	case 1:
+		return json_string(rand_r(seed) % 2 ? "x" : "");
+	case 2:
+		return json_boolean(rand_r(seed) % 2);
+	case 3:
+		value = json_array();
+		for (int i = rand_r(seed) % 3; i > 0; i--)
+			json_array_append_new(value, json_integer(i));
+		return value;
+	default:
+		value = json_object();
+		for (int i = rand_r(seed) % 5; i > 0; i--) {
+			char key[2] = { (char)('a' + rand_r(seed) % 4), 0 };
+
+			json_object_set_new(value, key, any_value(seed, depth - 1));
+		}
+		return value;
+	}
+}
+
+static json_t *any_object(unsigned *seed)
+{
+	json_t *object = json_object();
+
+	for (char key[2] = "a"; *key < 'f'; ++*key)
+		if (rand_r(seed) % 2)
+			json_object_set_new(object, key, any_value(seed, 3));
+	return object;
+}
+
+static void test_merge_patches_of_random_objects(void **state)
+{
+	unsigned seed = 3;
+
+	(void)state;
+	for (int i = 0; i < 3000; i++) {
+		AUTO_JSON json_t *from = any_object(&seed), *to = any_object(&seed), *before = json_deep_copy(from);
+		AUTO_JSON json_t *diff = json_merge_diff(from, to), *applied = json_merge_apply(from, diff),
+				 *again = json_merge_diff(to, to);
+		AUTO_JSON json_t *twice = json_merge_apply(applied, diff);
+
+		assert_true(json_equal(applied, to));
+		assert_true(json_equal(twice, to)); /* a patch that is applied again changes nothing */
+		assert_true(json_equal(from, before));
+		assert_int_equal(json_object_size(again), 0);
+	}
+}
+
 static void test_types_round_trip(void **state)
 {
 	static const char text[] =
@@ -253,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_yaml_names_the_place),
 		cmocka_unit_test(test_yaml_writes_what_it_reads),
 		cmocka_unit_test(test_merge_patches),
+		cmocka_unit_test(test_merge_patches_of_random_objects),
 		cmocka_unit_test(test_types_round_trip),
 		cmocka_unit_test(test_decode_names_the_path),
 		cmocka_unit_test(test_names),
