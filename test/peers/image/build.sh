@@ -9,7 +9,7 @@ shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(cd "$here/../../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vm-import-controller
-suite=bookworm mirror=http://deb.debian.org/debian
+suite=bookworm
 
 digest() { sha256sum | cut -c1-12; }
 inputs() { # of what the build takes from the tree, the names and the contents
@@ -27,9 +27,11 @@ fi
 
 # A Debian as small as the usual "slim" base: no documents, no translations, no lists of packages.
 make_base() { # make_base TAR
-	local root
+	local root mirror
+	# Where this machine has its packages from; debootstrap has a default of its own.
+	mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | sed -n "s/^$suite //p" | head -n 1)
 	root=$(mktemp -d "$cache/base.XXXXXX")
-	debootstrap --variant=minbase $suite "$root" $mirror >"$1.log" 2>&1 || { tail -n 20 "$1.log" >&2; rm -rf "$root"; return 1; }
+	debootstrap --variant=minbase $suite "$root" ${mirror:+"$mirror"} >"$1.log" 2>&1 || { tail -n 20 "$1.log" >&2; rm -rf "$root"; return 1; }
 	rm -rf "$root"/usr/share/{locale,man,info}/* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
 	find "$root/usr/share/doc" -type f ! -name copyright -delete
 	printf 'path-exclude /usr/share/locale/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/doc/*\npath-include /usr/share/doc/*/copyright\n' \
