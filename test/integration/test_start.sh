@@ -41,7 +41,7 @@ assert_eq "lines about definitions made" "$(lines 'definition made')" 5
 assert_eq "lines about what is missing" "$(lines 'some powers are missing')" 1
 missing=$(grep 'some powers are missing' "$DAEMON_LOG")
 assert_contains "what is missing" "$missing" "create events (no events are written"
-assert_contains "what is missing" "$missing" "update leases (no leader election"
+assert_contains "what is missing" "$missing" "patch leases (no leader election"
 [[ $missing != *customresourcedefinitions* && $missing != *secrets* ]] || fail "it has the rights to what it says is missing: $missing"
 assert_eq "lines about what imports need" "$(lines 'imports need')" 0
 revision=$(annotation)

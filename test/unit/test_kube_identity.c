@@ -278,6 +278,33 @@ static void test_a_token_of_a_plugin(void **state)
 	free(config.exec.command);
 }
 
+/* Nobody is asked without a token while there is to be one: not even when it was found missing a moment ago. */
+static void test_without_its_token_nothing_is_sent(void **state)
+{
+	struct gate g = { .lock = PTHREAD_MUTEX_INITIALIZER, .accepted = "one" };
+	struct server *s = server_start(NULL, guard, &g);
+	AUTO_FREE char *file = path_of("token");
+	char url[64];
+	struct kube_config config = { .server = url, .namespace_ = (char *)"default", .token_file = file };
+	struct kube_client *c;
+
+	(void)state;
+	snprintf(url, sizeof url, "http://127.0.0.1:%u", s->port);
+	c = kube_client_new(&config, NULL, NULL, NULL);
+	for (int i = 0; i < 3; i++) {
+		AUTO_ERROR struct error *err = NULL;
+
+		assert_int_equal(get(c, i ? "POST" : "GET", &err), -1);
+		assert_string_equal(err->reason, "NoToken");
+		assert_int_equal(err->class, ERROR_TRANSIENT);
+	}
+	assert_int_equal(s->requests, 0);
+	write_file("token", "one\n");
+	assert_int_equal(get(c, "POST", NULL), 0);
+	kube_client_free(c);
+	server_stop(s);
+}
+
 static void *get_once(void *arg)
 {
 	return (void *)(intptr_t)get(arg, "GET", NULL);
@@ -385,8 +412,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_a_plugin_is_told_and_tells), TEST(test_plugins_that_fail),         TEST(test_a_plugin_that_must_ask),
-		TEST(test_a_token_of_a_plugin),        TEST(test_threads_run_a_plugin_once), TEST(test_certificates_rotate),
+		TEST(test_a_plugin_is_told_and_tells),
+		TEST(test_plugins_that_fail),
+		TEST(test_a_plugin_that_must_ask),
+		TEST(test_a_token_of_a_plugin),
+		TEST(test_without_its_token_nothing_is_sent),
+		TEST(test_threads_run_a_plugin_once),
+		TEST(test_certificates_rotate),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

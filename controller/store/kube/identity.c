@@ -274,6 +274,14 @@ static struct link *apply(struct identity *id, struct fresh *f)
 	return pair || key || ca ? drop_link(id) : NULL;
 }
 
+/* Whether the credentials of now will do. The lock is held. */
+static bool is_usable(const struct identity *id)
+{
+	if (id->config.exec.api_version)
+		return id->fetched && (!id->expires || clock_unix() < id->expires);
+	return !id->config.token_file || id->token;
+}
+
 /* The lock is held. */
 static bool is_due(const struct identity *id, unsigned refused)
 {
@@ -281,15 +289,7 @@ static bool is_due(const struct identity *id, unsigned refused)
 
 	if (id->config.exec.api_version)
 		return !id->fetched || refused == id->generation || (id->renew_at && clock_unix() >= id->renew_at);
-	return has_files(id) && (stale || !id->read_at || clock_monotonic_ms() - id->read_at >= FRESH_MS);
-}
-
-/* Whether the credentials of now will do. The lock is held. */
-static bool is_usable(const struct identity *id)
-{
-	if (id->config.exec.api_version)
-		return id->fetched && (!id->expires || clock_unix() < id->expires);
-	return !id->config.token_file || id->token;
+	return has_files(id) && (stale || !is_usable(id) || !id->read_at || clock_monotonic_ms() - id->read_at >= FRESH_MS);
 }
 
 /* Renews, with the lock released meanwhile. */
