@@ -57,6 +57,13 @@ static int read_fetched(void *arg, uint64_t offset, void *data, size_t len, stru
 	return 0;
 }
 
+static int finish_fetched(void *arg, struct error **err)
+{
+	const struct fetched *f = arg;
+
+	return f->ops.finish ? f->ops.finish(f->arg, err) : 0;
+}
+
 static void close_fetched(void *arg)
 {
 	struct fetched *f = arg;
@@ -70,7 +77,7 @@ static void close_fetched(void *arg)
 
 struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err)
 {
-	static const struct disk_input_ops input = { .read = read_fetched, .close = close_fetched };
+	static const struct disk_input_ops input = { .read = read_fetched, .finish = finish_fetched, .close = close_fetched };
 	struct fetched *f = calloc(1, sizeof *f);
 
 	if (!f) {

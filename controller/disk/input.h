@@ -33,6 +33,7 @@ struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct err
  * that what is read in order costs few requests. fetch gets exactly len bytes at offset, which lie within the size. */
 struct disk_fetch_ops {
 	int (*fetch)(void *arg, uint64_t offset, void *data, size_t len, struct error **err);
+	int (*finish)(void *arg, struct error **err); /* as that of disk_input_ops; may be NULL */
 	void (*close)(void *arg); /* may be NULL */
 };
 struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err);

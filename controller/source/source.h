@@ -35,6 +35,8 @@ struct source_disk {
 	bool whole; /* by_place: only all of it, read from the start, is known to be right (a checksum): no try goes on where another was */
 	const char *host; /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
 	bool resumable;   /* export_resume sends it from any byte on; its format is "raw" */
+	/* Set when a call for it has failed because the machine was changed meanwhile: nothing that came of this export counts any more. */
+	bool spoilt;
 };
 
 /* A running export: the source holds what it needs (a lease) until export_end. Between two streams of a disk its source may find another
@@ -104,7 +106,8 @@ struct source_ops {
 	 * above all paths and URLs that lead elsewhere. The input is read by one thread (disk/input.h has the contract of its read_at), several
 	 * may be open at once; it is closed before export_end. cancel lives as long. */
 	struct disk_input *(*export_open)(struct source_export *, size_t i, const char *name, struct cancel *, struct error **err);
-	/* The same from this byte of a disk that is resumable on. NULL: no disk ever is. */
+	/* The same from this byte of a disk that is resumable on; at its capacity nothing is sent, and success says, as ever, that what was
+	 * sent is right. NULL: no disk ever is. */
 	int (*export_resume)(struct source_export *, size_t i, uint64_t offset, source_sink sink, void *sink_arg, struct cancel *,
 			     struct error **err);
 	/* What a person should know about the way that the disks come, a part of a sentence; owned by the caller, NULL: nothing. May be

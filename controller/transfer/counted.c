@@ -25,6 +25,13 @@ static void next_data(void *arg, uint64_t at, uint64_t *from, uint64_t *to)
 	disk_input_next_data(c->in, at, from, to);
 }
 
+static int finish(void *arg, struct error **err)
+{
+	const struct counted *c = arg;
+
+	return disk_input_finish(c->in, err);
+}
+
 static void close_counted(void *arg)
 {
 	struct counted *c = arg;
@@ -35,7 +42,7 @@ static void close_counted(void *arg)
 
 struct disk_input *counted_input(struct disk_input *in, struct series *bytes, struct error **err)
 {
-	static const struct disk_input_ops ops = { .read = read_counted, .next_data = next_data, .close = close_counted };
+	static const struct disk_input_ops ops = { .read = read_counted, .next_data = next_data, .finish = finish, .close = close_counted };
 	struct counted *c;
 
 	if (!in)

@@ -185,7 +185,7 @@ static int receive(struct job *job, struct source_export *export, size_t i, stru
 	else if (!from)
 		result = ops->export_stream(export, i, push, feed, job->cancel, &failed);
 	else
-		result = from < disk->capacity ? ops->export_resume(export, i, from, push, feed, job->cancel, &failed) : 0;
+		result = ops->export_resume(export, i, from, push, feed, job->cancel, &failed);
 	if (result == 0)
 		return 0;
 	if (failed && failed->class == ERROR_TRANSIENT && !feed->refused)
@@ -310,7 +310,7 @@ static void *disk_main(void *arg)
 		if (try_disk(job, t->export, t->index, &err) == 0)
 			break;
 		keep_note(job, t->export); /* it may have found another way */
-		if (err && once_more(&tries, err, job->disks[t->index].transferred) &&
+		if (err && !t->export->disks[t->index].spoilt && once_more(&tries, err, job->disks[t->index].transferred) &&
 		    !cancel_wait(job->cancel, backoff_next(&tries.backoff)))
 			continue;
 		error_wrap(&err, "disk %zu (%s)", t->index, label ? label : "no label");
@@ -442,6 +442,7 @@ static int export_disks(struct job *job, struct error **err)
 	const struct source_ops *ops = job->source->ops;
 	struct source_export *export;
 	AUTO_ERROR struct error *end_error = NULL;
+	bool spoilt = false;
 	int result;
 
 	export = ops->export_begin(job->source, job->model, job->ledger, job->ledger_arg, job->cancel, err);
@@ -459,6 +460,10 @@ static int export_disks(struct job *job, struct error **err)
 		fetch_nvram(job, export);
 		journal_save_note(job->directory, note);
 	}
+	for (size_t i = 0; i < export->disk_count; i++)
+		spoilt = spoilt || export->disks[i].spoilt;
+	if (spoilt)
+		journal_doubt(job->directory); /* the disks are to be of one state */
 	/* When all disks are here, an export that does not end well takes nothing away from them. */
 	ops->export_end(export, result == 0, &end_error);
 	return result;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "disk/input.h"
 #include "transfer/journal.h"
 #include "transfer/transfer.h"
 
@@ -24,6 +25,9 @@ struct fake {
 	atomic_bool hang;          /* streams wait for their cancellation */
 	atomic_int other;          /* from the second MiB on, this is added to the bytes */
 	atomic_bool resumable;     /* it sends disks from any byte on */
+	atomic_bool started;       /* at the end of the first disk's stream the machine turns out to have been started */
+	atomic_bool by_place;      /* the last disk is read by place */
+	atomic_uint opened, wrong; /* so often it was; so many times what was read turns out to be wrong at the end */
 	atomic_uint resumed, busy; /* streams that began in the middle; such as are refused before the first byte */
 	_Atomic uint64_t sent;
 	struct source_disk disks[3];
@@ -49,7 +53,9 @@ static struct source_export *fake_begin(struct source *source, const struct vm_m
 						    .format = "raw",
 						    .capacity = model->disks[i].capacity,
 						    .host = "esx1",
-						    .resumable = f->resumable };
+						    .resumable = f->resumable,
+						    .by_place = f->by_place && i == 2,
+						    .whole = f->by_place && i == 2 };
 	f->export = (struct source_export){ .ops = source->ops, .disks = f->disks, .disk_count = model->disk_count, .endpoint = "vcenter" };
 	return &f->export;
 }
@@ -92,7 +98,40 @@ static int fake_resume(struct source_export *e, size_t i, uint64_t from, source_
 		if (f->hang && cancel_wait(cancel, 20000))
 			return cancel_check(cancel, err);
 	}
+	if (i || !f->started)
+		return 0;
+	f->disks[i].spoilt = true;
+	return error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "it was started");
+}
+
+static int read_by_place(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
+{
+	(void)arg;
+	(void)offset;
+	(void)err;
+	memset(data, 3, len);
 	return 0;
+}
+
+static int finish_by_place(void *arg, struct error **err)
+{
+	struct fake *f = arg;
+
+	if (!f->wrong)
+		return 0;
+	f->wrong--;
+	return error_set(err, ERROR_TRANSIENT, "ChecksumMismatch", "another checksum");
+}
+
+static struct disk_input *fake_open(struct source_export *e, size_t i, const char *name, struct cancel *cancel, struct error **err)
+{
+	static const struct disk_input_ops ops = { .read = read_by_place, .finish = finish_by_place };
+	struct fake *f = fake_of(e);
+
+	(void)name;
+	(void)cancel;
+	f->opened++;
+	return disk_input_new("by place", f->disks[i].capacity, &ops, f, err);
 }
 
 static int fake_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
@@ -136,6 +175,7 @@ static const struct source_ops fake_ops = {
 	.export_begin = fake_begin,
 	.export_stream = fake_stream,
 	.export_resume = fake_resume,
+	.export_open = fake_open,
 	.export_note = fake_note,
 	.export_nvram = fake_nvram,
 	.export_progress = fake_progress,
@@ -374,6 +414,51 @@ static void test_doubted_disks_are_compared(void **state)
 	teardown(&b);
 }
 
+/* A machine that was started while it was read has disks of two states: none of them is kept, though all of the bytes came. */
+static void test_a_machine_that_was_started_is_read_anew(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.resumable = b.fake.started = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	assert_string_equal(status.error->reason, "NotPoweredOff");
+	transfer_status_clear(&status);
+	transfer_end(b.engine, "job");
+	assert_int_equal(b.fake.streams, 3);
+	assert_false(journal_complete(b.below, &model));
+	b.fake.started = false;
+	b.fake.other = 40;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 6);
+	assert_int_equal(b.fake.resumed, 0);
+	teardown(&b);
+}
+
+/* What is read by place counts only when the input says at the end that it was right. */
+static void test_a_wrong_input_is_read_again(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.by_place = true;
+	b.fake.wrong = 1;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.wrong, 0);
+	assert_int_equal(b.fake.opened, 2);
+	check_disk(&b, 2);
+	teardown(&b);
+}
+
 static void test_breaks_are_fetched_again(void **state)
 {
 	struct transfer_status status;
@@ -596,6 +681,8 @@ int main(void)
 		cmocka_unit_test(test_fetches_all_disks_once),
 		cmocka_unit_test(test_fetches_only_what_is_missing),
 		cmocka_unit_test(test_doubted_disks_are_compared),
+		cmocka_unit_test(test_a_machine_that_was_started_is_read_anew),
+		cmocka_unit_test(test_a_wrong_input_is_read_again),
 		cmocka_unit_test(test_breaks_are_fetched_again),
 		cmocka_unit_test(test_goes_on_in_the_middle),
 		cmocka_unit_test(test_permanent_failure_aborts),

@@ -463,12 +463,12 @@ int vmware_export_stream(struct source_export *e, size_t i, source_sink sink, vo
 int vmware_export_resume(struct source_export *e, size_t i, uint64_t offset, source_sink sink, void *arg, struct cancel *cancel,
 			 struct error **err)
 {
-	return folder_stream(self(e)->folder, i, offset, sink, arg, cancel, err);
+	return folder_stream(self(e)->folder, i, offset, &self(e)->disks[i].spoilt, sink, arg, cancel, err);
 }
 
 struct disk_input *vmware_export_open(struct source_export *e, size_t i, const char *name, struct cancel *cancel, struct error **err)
 {
-	return folder_input(self(e)->folder, i, name, cancel, err);
+	return folder_input(self(e)->folder, i, name, &self(e)->disks[i].spoilt, cancel, err);
 }
 
 char *vmware_export_note(struct source_export *e)

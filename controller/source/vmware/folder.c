@@ -16,9 +16,6 @@
 #define STALL_MS 120000
 #define READ_MS 120000 /* for a part that is kept in memory */
 #define DESCRIPTOR_MAX (64u << 10)
-#define AHEAD_SMALL (64u << 10) /* fetched at once around a table */
-#define AHEAD_LARGE (4u << 20)  /* and of data */
-#define SMALL (16u << 10)
 #define SAMPLE_BYTES (16u << 20)
 #define SAMPLE_MS 2000
 #define SAMPLE_PATIENCE_MS 5000
@@ -327,17 +324,20 @@ bool folder_is_flat(const struct folder *f, size_t i)
 }
 
 /* Nothing holds the machine while its files are read: that it still is off at the end says that what was read is of one state. */
-static int still_off(struct folder *f, struct cancel *cancel, struct error **err)
+static int still_off(struct folder *f, bool *started, struct cancel *cancel, struct error **err)
 {
 	enum vm_power power;
 
 	if (vmware_power_state(f->session, &(struct vm_model){ .source_id = f->vm_ref }, &power, cancel, err) < 0)
 		return -1;
-	return power == VM_POWER_OFF ? 0
-				     : error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "%s was started while its disks were read", f->vm);
+	if (power == VM_POWER_OFF)
+		return 0;
+	*started = true;
+	return error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "%s was started while its disks were read", f->vm);
 }
 
-int folder_stream(struct folder *f, size_t i, uint64_t offset, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
+int folder_stream(struct folder *f, size_t i, uint64_t offset, bool *started, source_sink sink, void *arg, struct cancel *cancel,
+		  struct error **err)
 {
 	struct folder_disk *d = &f->disks[i];
 	AUTO_FREE char *url = url_of(f, d, d->flat);
@@ -345,7 +345,9 @@ int folder_stream(struct folder *f, size_t i, uint64_t offset, source_sink sink,
 
 	if (!url)
 		return error_set_errno(err, ENOMEM, "cannot read the disks of %s", f->vm);
-	return fetch(f, &part, cancel, err) < 0 || still_off(f, cancel, err) < 0 ? -1 : 0;
+	if (offset < d->capacity && fetch(f, &part, cancel, err) < 0)
+		return -1;
+	return still_off(f, started, cancel, err);
 }
 
 /* What a sample has read. */
@@ -390,75 +392,69 @@ int folder_sample(struct folder *f, uint64_t *rate, struct cancel *cancel, struc
 
 /* --- by place ------------------------------------------------------------------------------------------------------------ */
 
-/* What was fetched last, of tables and of data. */
-struct window {
-	uint64_t from;
-	struct buffer bytes;
-};
-
 struct remote_file {
 	struct folder *folder;
 	struct cancel *cancel;
 	char *url;
 	uint64_t size;
-	struct window small, large;
+	bool *started; /* NULL: a file beside the descriptor, which answers for none but itself */
 };
 
 static void close_file(void *arg)
 {
 	struct remote_file *r = arg;
 
-	if (!r)
-		return;
-	buffer_free(&r->small.bytes);
-	buffer_free(&r->large.bytes);
 	free(r->url);
 	free(r);
 }
 
-static bool holds(const struct window *w, uint64_t offset, size_t len)
-{
-	return w->bytes.data && offset >= w->from && offset - w->from <= w->bytes.len && len <= w->bytes.len - (offset - w->from);
-}
+/* Where the bytes of a part go. */
+struct room {
+	unsigned char *to;
+	size_t left;
+};
 
-static int fill(struct remote_file *r, struct window *w, uint64_t offset, size_t len, size_t ahead, struct error **err)
+static int put(void *arg, const void *data, size_t len, struct error **err)
 {
-	uint64_t want = len > ahead ? len : ahead;
-	struct part part = { .url = r->url, .from = offset, .timeout_ms = READ_MS, .total = r->size, .sink = keep, .arg = &w->bytes };
+	struct room *room = arg;
 
-	part.len = r->size && want > r->size - offset ? r->size - offset : want;
-	buffer_free(&w->bytes);
-	buffer_init(&w->bytes, (size_t)part.len + 1);
-	w->from = offset;
-	if (fetch(r->folder, &part, r->cancel, err) < 0) {
-		buffer_free(&w->bytes);
-		return -1;
-	}
-	r->size = part.total;
+	if (len > room->left)
+		return error_set(err, ERROR_PERMANENT, "AnswerTooLarge", "the answer is larger than what was asked for");
+	memcpy(room->to, data, len);
+	room->to += len;
+	room->left -= len;
 	return 0;
 }
 
-static int read_file(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
+static int fetch_file(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
 {
 	struct remote_file *r = arg;
-	struct window *w = holds(&r->small, offset, len) || len <= SMALL ? &r->small : &r->large;
+	struct room room = { data, len };
+	struct part part = {
+		.url = r->url, .from = offset, .len = len, .timeout_ms = READ_MS, .total = r->size, .sink = put, .arg = &room
+	};
 
-	if (holds(&r->large, offset, len))
-		w = &r->large;
-	if (!holds(w, offset, len) && fill(r, w, offset, len, w == &r->small ? AHEAD_SMALL : AHEAD_LARGE, err) < 0)
+	if (fetch(r->folder, &part, r->cancel, err) < 0)
 		return -1;
-	if (!holds(w, offset, len))
-		return error_set(err, ERROR_TRANSIENT, "FileTruncated", "the datastore browser sent less of a file of %s than asked for",
-				 r->folder->vm);
-	memcpy(data, w->bytes.data + (offset - w->from), len);
-	return 0;
+	r->size = part.total;
+	return room.left ? error_set(err, ERROR_TRANSIENT, "FileTruncated",
+				     "the datastore browser sent less of a file of %s than asked for", r->folder->vm)
+			 : 0;
 }
 
-struct disk_input *folder_input(struct folder *f, size_t i, const char *name, struct cancel *cancel, struct error **err)
+static int finish_file(void *arg, struct error **err)
 {
-	static const struct disk_input_ops ops = { .read = read_file, .close = close_file };
+	struct remote_file *r = arg;
+
+	return r->started ? still_off(r->folder, r->started, r->cancel, err) : 0;
+}
+
+struct disk_input *folder_input(struct folder *f, size_t i, const char *name, bool *started, struct cancel *cancel, struct error **err)
+{
+	static const struct disk_fetch_ops ops = { .fetch = fetch_file, .finish = finish_file, .close = close_file };
 	struct folder_disk *d = &f->disks[i];
 	struct remote_file *r;
+	unsigned char first;
 
 	if (name && !is_plain(name)) {
 		error_set(err, ERROR_PERMANENT, "NameRefused",
@@ -473,9 +469,10 @@ struct disk_input *folder_input(struct folder *f, size_t i, const char *name, st
 	}
 	r->folder = f;
 	r->cancel = cancel;
-	if (fill(r, &r->small, 0, 1, AHEAD_SMALL, err) < 0) { /* tells its size, too */
+	r->started = name ? NULL : started;
+	if (fetch_file(r, 0, &first, 1, err) < 0) { /* tells its size */
 		close_file(r);
 		return NULL;
 	}
-	return disk_input_new(name ? name : d->descriptor, r->size, &ops, r, err);
+	return disk_input_fetched(name ? name : d->descriptor, r->size, &ops, r, err);
 }

@@ -19,8 +19,11 @@ void folder_free(struct folder *f); /* accepts NULL */
 
 /* Whether disk i is one flat file, which folder_stream sends from any byte on; else it is read by place (folder_input). */
 bool folder_is_flat(const struct folder *f, size_t i);
-int folder_stream(struct folder *f, size_t i, uint64_t offset, source_sink sink, void *arg, struct cancel *cancel, struct error **err);
+/* *started, also of folder_input: set when the machine turned out to have been started while the disk was read. */
+int folder_stream(struct folder *f, size_t i, uint64_t offset, bool *started, source_sink sink, void *arg, struct cancel *cancel,
+		  struct error **err);
 /* Reads a little of the first flat disk, two seconds at most: bytes a second. */
 int folder_sample(struct folder *f, uint64_t *rate, struct cancel *cancel, struct error **err);
-/* As source_ops.export_open: a file beside disk i's descriptor, or with NULL the descriptor itself. cancel lives as long as the input. */
-struct disk_input *folder_input(struct folder *f, size_t i, const char *name, struct cancel *cancel, struct error **err);
+/* As source_ops.export_open: a file beside disk i's descriptor, or with NULL the descriptor itself, whose disk_input_finish says whether the
+ * disk is right. cancel and started live as long as the input. */
+struct disk_input *folder_input(struct folder *f, size_t i, const char *name, bool *started, struct cancel *cancel, struct error **err);
