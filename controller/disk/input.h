@@ -34,7 +34,7 @@ struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct err
 struct disk_fetch_ops {
 	int (*fetch)(void *arg, uint64_t offset, void *data, size_t len, struct error **err);
 	int (*finish)(void *arg, struct error **err); /* as that of disk_input_ops; may be NULL */
-	void (*close)(void *arg); /* may be NULL */
+	void (*close)(void *arg);                     /* may be NULL */
 };
 struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err);
 void disk_input_close(struct disk_input *in); /* accepts NULL */

@@ -167,8 +167,10 @@ int step_deleted(struct step *s, bool *gone, struct error **err)
 	if (asprintf(&key, "%s delete", s->key) < 0)
 		key = NULL;
 	if (ledger_clean(s, &failed) < 0) {
+		/* We are stopped, or others are at the source: it has not been asked. */
+		if (failed->class == ERROR_CANCELLED || failed->class == ERROR_CONFLICT)
+			return error_move(err, move_ptr(failed));
 		unsigned tries = key ? attempts_add(s->r->attempts, key) : 1;
-
 		/* A source that is gone for good must not hold the object for ever. */
 		if (failed->class == ERROR_TRANSIENT && tries < DELETE_TRIES && strcmp(failed->reason, "SecretNotFound"))
 			return error_move(err, move_ptr(failed));

@@ -229,6 +229,8 @@ static int read_object(struct reconciler *r, const char *key, const char *ns, co
 	AUTO_JSON json_t *cached = informer_get(r->imports, ns, name), *object = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 
+	if (!cached)
+		outdated_is(r->outdated, key, NULL); /* what was known of it is of no use any more */
 	if (!cached || !outdated_is(r->outdated, key, json_path_string(cached, "metadata.resourceVersion"))) {
 		*out = move_ptr(cached);
 		return 0;

@@ -570,8 +570,9 @@ static void test_threads_share_a_client(void **state)
 		pthread_join(threads[i], &bad);
 		assert_null(bad);
 	}
-	/* A connection that is just being given back is not free yet: with a thread between there can be some more. */
-	assert_in_range(plain->accepted - before, 1, sharing ? 30 : 6);
+	/* Connections are used again. One that is just being given back is not free yet, and one of the test before may be accepted only now: so
+	 * there can be some more than threads, but not one for each of the 240 requests. */
+	assert_in_range(plain->accepted - before, 1, 60);
 	http_client_free(client);
 }
 
