@@ -336,7 +336,9 @@ def check(rng, name, fmt, capacity):
     digest = run(VIC, "convert", "-q", "--digest", *(["--format", "vmdk"] if by_tables else []), name, "out").strip()
     if os.path.getsize("out") != capacity:
         raise Failed(f"{os.path.getsize('out')} bytes instead of {capacity}")
-    if capacity < TIB:
+    if not capacity and fmt == "vmdk":
+        pass  # qemu-img makes such sparse ones, and does not read them
+    elif capacity < TIB:
         run("qemu-img", "compare", "-f", "raw", "-F", fmt, "out", name)
     else:  # it would read all the zeros
         run("qemu-img", "convert", "-q", "-f", fmt, "-O", "raw", name, "theirs")
