@@ -378,7 +378,7 @@ static int run(int argc, char **argv)
 	int code;
 
 	option_scan_begin(&scan, &command_import, argc, argv);
-	if (parse(&scan, &o) < 0)
+	if (parse(&scan, &o) < 0 || !o.directory)
 		return scan.exit_code;
 	log_setup(o.verbose ? LOG_DEBUG : LOG_ERROR, format && !strcmp(format, "json"));
 	signals_block();
