@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -126,6 +127,8 @@ static int dispatch(struct reconciler *r, const char *key, struct error **err)
 	if (!strcmp(key, REAP_KEY)) {
 		if (sessions_reap(r->sessions, SESSION_IDLE_MS))
 			queue_add_after(r->queue, REAP_KEY, SESSION_IDLE_MS / 2);
+		else
+			malloc_trim(0); /* the work is done: what it took goes back to the system */
 		return 0;
 	}
 	if (!name)
