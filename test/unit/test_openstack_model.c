@@ -690,6 +690,15 @@ static void test_shares(void **state)
 	quota_give(q, &small);
 	error_free(move_ptr(err));
 	assert_int_equal(quota_take(q, &small, NULL, &err), 0);
+	/* Nobody waits for what may never be given back. */
+	quota_set_stuck(q, &small, true);
+	assert_int_equal(quota_take(q, &small, NULL, &err), -1);
+	assert_int_equal(err->class, ERROR_TRANSIENT);
+	assert_contains(err->message, "1 volume");
+	error_free(move_ptr(err));
+	quota_set_stuck(q, &small, false);
+	quota_give(q, &small);
+	assert_int_equal(quota_take(q, &small, NULL, &err), 0);
 	quota_free(q);
 	cancel_free(cancel);
 }

@@ -31,7 +31,7 @@ struct export_disk {
 	bool stale;     /* so another image must be made */
 	struct source_disk *entry;
 	struct quota_need share;
-	bool has_share;
+	bool has_share, stuck; /* stuck: nobody is to wait for the share */
 };
 
 struct openstack_export {
@@ -117,14 +117,25 @@ memory:
 
 /* --- what a disk needs in the cloud ---------------------------------------------------------------------------------------- */
 
+static void set_stuck(struct openstack_export *x, struct export_disk *d, bool stuck)
+{
+	stuck = stuck && d->has_share;
+	if (stuck != d->stuck)
+		quota_set_stuck(x->quota, &d->share, stuck);
+	d->stuck = stuck;
+}
+
 static int undo(struct openstack_export *x, struct export_disk *d, struct poll *poll, struct error **err)
 {
 	json_decref(move_ptr(d->image));
 	while (d->made_count) {
-		if (artifact_undo(&x->maker, &d->made[d->made_count - 1], poll, err) < 0)
+		if (artifact_undo(&x->maker, &d->made[d->made_count - 1], poll, err) < 0) {
+			set_stuck(x, d, true); /* the other disks must not wait for it */
 			return -1;
+		}
 		d->made_count--;
 	}
+	set_stuck(x, d, false);
 	if (d->has_share)
 		quota_give(x->quota, &d->share);
 	d->has_share = false;
@@ -326,14 +337,17 @@ int openstack_export_stream(struct source_export *e, size_t i, source_sink sink,
 		return fill_rest(&fill, cancel, err);
 	if (!strcmp(d->id, OPENSTACK_SWAP))
 		return fill_swap(&fill, cancel, err);
+	set_stuck(x, d, false);
 	if ((!d->image || d->stale) && prepare(x, d, cancel, err) < 0)
 		return -1;
 	if (read_by_place(d, d->image)) {
 		set_way(d, true);
 		return error_set(err, ERROR_TRANSIENT, "FormatFound", "the root disk's image is in the format qcow2");
 	}
-	if (openstack_download(x->session, d->image, fill_push, &fill, cancel, err) < 0 || fill_rest(&fill, cancel, err) < 0)
+	if (openstack_download(x->session, d->image, fill_push, &fill, cancel, err) < 0 || fill_rest(&fill, cancel, err) < 0) {
+		set_stuck(x, d, true); /* this may have been the last try, and its share stays until the export's end */
 		return -1;
+	}
 	undo_now(x, d, NULL); /* what stays is tried again at the end */
 	return 0;
 }

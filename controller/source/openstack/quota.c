@@ -73,9 +73,10 @@ bool quota_fits(const struct quota_need *need, const struct quota_need *left, ch
 }
 
 struct quota {
-	pthread_mutex_t lock; /* guards left */
+	pthread_mutex_t lock; /* guards left and loose */
 	struct quota_need left;
-	struct quota_need all; /* left of it when nobody has a share */
+	struct quota_need loose; /* left of it when all shares are given back that are not stuck */
+	struct quota_need all;   /* left of it when nobody has a share */
 };
 
 struct quota *quota_new(const struct quota_need *left, struct error **err)
@@ -87,7 +88,7 @@ struct quota *quota_new(const struct quota_need *left, struct error **err)
 		return NULL;
 	}
 	pthread_mutex_init(&q->lock, NULL);
-	q->left = q->all = *left;
+	q->left = q->loose = q->all = *left;
 	return q;
 }
 
@@ -99,36 +100,58 @@ void quota_free(struct quota *q)
 	free(q);
 }
 
-static bool try_take(struct quota *q, const struct quota_need *need)
+static void add(struct quota_need *to, const struct quota_need *share)
 {
-	char lacks[160];
+	to->volumes += share->volumes;
+	to->snapshots += share->snapshots;
+	to->gigabytes += share->gigabytes;
+}
 
+static void subtract(struct quota_need *from, const struct quota_need *share)
+{
+	from->volumes -= share->volumes;
+	from->snapshots -= share->snapshots;
+	from->gigabytes -= share->gigabytes;
+}
+
+/* 1: taken; 0: not yet; -1: there is nothing to wait for. */
+static int try_take(struct quota *q, const struct quota_need *need, char lacks[160])
+{
 	LOCK_GUARD(&q->lock);
-	if (!quota_fits(need, &q->left, lacks))
-		return false;
-	q->left.volumes -= need->volumes;
-	q->left.snapshots -= need->snapshots;
-	q->left.gigabytes -= need->gigabytes;
-	return true;
+	if (quota_fits(need, &q->left, lacks)) {
+		subtract(&q->left, need);
+		return 1;
+	}
+	return quota_fits(need, &q->loose, lacks) ? 0 : -1;
 }
 
 int quota_take(struct quota *q, const struct quota_need *need, struct cancel *cancel, struct error **err)
 {
 	char lacks[160];
+	int taken;
 
 	if (!quota_fits(need, &q->all, lacks))
 		return error_set(err, ERROR_PERMANENT, "QuotaExceeded", "the project's block storage quota lacks %s for the copy of a disk",
 				 lacks);
-	while (!try_take(q, need))
+	while (!(taken = try_take(q, need, lacks)))
 		if (cancel_wait(cancel, LOOK_MS))
 			return cancel_check(cancel, err);
-	return 0;
+	if (taken > 0)
+		return 0;
+	return error_set(
+		err, ERROR_TRANSIENT, "SourceBusy",
+		"the project's block storage quota lacks %s for the copy of a disk until the cloud has removed what was made for another",
+		lacks);
 }
 
 void quota_give(struct quota *q, const struct quota_need *need)
 {
 	LOCK_GUARD(&q->lock);
-	q->left.volumes += need->volumes;
-	q->left.snapshots += need->snapshots;
-	q->left.gigabytes += need->gigabytes;
+	add(&q->left, need);
+}
+
+void quota_set_stuck(struct quota *q, const struct quota_need *share, bool stuck)
+{
+	LOCK_GUARD(&q->lock);
+	(stuck ? subtract : add)(&q->loose, share);
 }

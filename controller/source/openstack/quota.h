@@ -24,6 +24,9 @@ struct quota_need quota_by_copy(uint64_t gib);
 struct quota;
 struct quota *quota_new(const struct quota_need *left, struct error **err);
 void quota_free(struct quota *q);
-/* Takes a share, waiting for the others to give theirs back. What could not be had if all were given back: permanent QuotaExceeded. */
+/* Takes a share, waiting for the others to give theirs back. What could not be had if all were given back: permanent QuotaExceeded; if all
+ * but those that are stuck were: transient. */
 int quota_take(struct quota *q, const struct quota_need *need, struct cancel *cancel, struct error **err);
 void quota_give(struct quota *q, const struct quota_need *need);
+/* Whether a share that was taken is stuck: what it is for cannot be removed now, and nobody is to wait for it. */
+void quota_set_stuck(struct quota *q, const struct quota_need *share, bool stuck);

@@ -154,9 +154,10 @@ static int fetch(void *arg, uint64_t offset, void *data, size_t len, struct erro
 	const struct reader *r = arg;
 	const struct place *p = &r->place;
 	struct want w = { .to = data, .room = len };
+	AUTO_ERROR struct error *failed = NULL;
 
-	if (remote_fetch(p->remote, p->url, p->at + offset, len, &p->version, NULL, take, &w, r->cancel, err) < 0)
-		return -1;
+	if (remote_fetch(p->remote, p->url, p->at + offset, len, &p->version, NULL, take, &w, r->cancel, &failed) < 0 && !w.enough)
+		return error_move(err, move_ptr(failed));
 	return w.got == len ? 0
 			    : error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the server sent less of %.200s than asked for", p->name);
 }
