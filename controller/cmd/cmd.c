@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The first is what runs without a name. */
+/* In the order of the help. Without a name command_run runs. */
 const struct command *const cmd_commands[] = {
 	&command_run,
 	&command_import,
@@ -41,7 +41,7 @@ int cmd_main(int argc, char **argv)
 {
 	signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of the write */
 	if (argc < 2)
-		return cmd_commands[0]->run(1, (char *[]){ (char *)cmd_commands[0]->name, NULL });
+		return command_run.run(1, (char *[]){ (char *)command_run.name, NULL });
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		usage(stdout);
 		return EXIT_DONE;
@@ -52,8 +52,8 @@ int cmd_main(int argc, char **argv)
 		if (!strcmp(argv[1], (*c)->name))
 			return (*c)->run(argc - 1, argv + 1);
 	if (argv[1][0] == '-') { /* options without a command are the daemon's */
-		argv[0] = (char *)cmd_commands[0]->name;
-		return cmd_commands[0]->run(argc, argv);
+		argv[0] = (char *)command_run.name;
+		return command_run.run(argc, argv);
 	}
 	fprintf(stderr, "vm-import-controller: there is no command \"%s\"\n\n", argv[1]);
 	usage(stderr);

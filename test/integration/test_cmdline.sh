@@ -45,7 +45,8 @@ mkdir "$WORK/there" && touch "$WORK/there/disk.vmdk"
 assert_eq "files in bash" "$(cd "$WORK" && complete_bash convert there/d)" there/disk.vmdk
 assert_eq "--name=value in bash" "$(complete_bash convert --format = r)" raw
 shows() { timeout 60 zsh -f "$(dirname "$0")/zsh_complete.zsh" "$WORK/zsh" "$1" "$2" || fail "zsh does not show $2 for: $1"; }
-shows 'vm-import-controller ' 'turn a streamed disk image'
+summary=$(vic --help | sed -n 's/^  convert *//p')
+shows 'vm-import-controller ' "${summary:0:24}"
 shows 'vm-import-controller convert --format ' vmdk-stream
 shows 'vm-import-controller run --str' streams
 note "$(wc -w <<<"$commands") commands and their options in --help, the manual page, bash, zsh and fish"

@@ -87,7 +87,7 @@ volume=$KUBE_STATE/volumes/$(kubectl get pvc -n harvester-system $release -o 'js
 (
 	most=0
 	while sleep 0.3; do
-		now=$(du -sB1 "$volume" 2>/dev/null | cut -f1)
+		now=$(du -sB1 "$volume" 2>/dev/null | cut -f1 || true)
 		[ "${now:-0}" -le $most ] || { most=$now; echo "$most" >"$WORK/peak"; }
 	done
 ) &
