@@ -216,6 +216,15 @@ struct series *metric_with(struct metric *f, ...)
 	return s;
 }
 
+void metric_clear(struct metric *f)
+{
+	if (!f)
+		return;
+	LOCK_GUARD(&f->registry->lock);
+	for (struct series *s = f->list; s; s = s->next)
+		s->value = 0;
+}
+
 static void add(_Atomic double *to, double by)
 {
 	double old = *to;

@@ -29,6 +29,8 @@ struct metric *metrics_add_histogram(struct metrics *m, const char *name, const 
 /* The series of these label values, in the order of the labels and ended by NULL; made when there is none. A metric has at most 200: what
  * comes after that shares one whose values are "Other", so that what others name cannot grow without limit. */
 struct series *metric_with(struct metric *metric, ...) __attribute__((sentinel));
+/* Sets all series of a gauge to 0: nobody collects it any more. */
+void metric_clear(struct metric *metric);
 void series_add(struct series *series, double by);
 void series_set(struct series *series, double value);
 double series_get(struct series *series); /* of a histogram: the count */

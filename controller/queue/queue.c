@@ -118,6 +118,11 @@ void queue_free(struct queue *q)
 	if (!q)
 		return;
 	metrics_ignore(q->metrics, q);
+	for (size_t i = 0; i < q->class_count; i++) { /* the registry lives on */
+		series_set(q->classes[i].depth, 0);
+		series_set(q->classes[i].unfinished, 0);
+		series_set(q->classes[i].longest, 0);
+	}
 	for (size_t i = 0; i < BUCKETS; i++) {
 		while (q->buckets[i]) {
 			struct entry *e = q->buckets[i];

@@ -97,7 +97,15 @@ int reconcile_metrics_begin(struct reconciler *r, const char *const *classes, un
 
 void reconcile_metrics_end(struct reconciler *r)
 {
+	struct reconcile_metrics *n = &r->numbers;
+	struct series *const gauges[] = { n->sessions, n->transfers, n->used, n->reserved, n->available };
+
 	metrics_ignore(r->options.metrics, r);
+	/* The registry lives on, perhaps with another leader elsewhere: what was is no more. */
+	metric_clear(n->imports);
+	metric_clear(n->hosts);
+	for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+		series_set(gauges[i], 0);
 	free(r->numbers.controllers);
 	r->numbers.controllers = NULL;
 }

@@ -404,6 +404,9 @@ static void test_it_is_measured(void **state)
 	assert_true(value(m, METRIC_COUNTER, "workqueue_retries_total", "sources") == 1);
 	queue_free(q);
 	free(metrics_text(m)); /* does not ask the queue that is gone */
+	assert_true(value(m, METRIC_GAUGE, "workqueue_depth", "imports") == 0);
+	assert_true(value(m, METRIC_GAUGE, "workqueue_depth", "sources") == 0);
+	assert_true(value(m, METRIC_GAUGE, "workqueue_longest_running_processor_seconds", "imports") == 0);
 	metrics_free(m);
 }
 
