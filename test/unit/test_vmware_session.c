@@ -20,7 +20,7 @@ static struct {
 	atomic_uint session, logins, logouts, refused, pages, drop_at_page;
 	atomic_uint collectors, destroyed, waits, drop_at_wait, leave_at_wait;
 	_Atomic(const char *) password;
-	atomic_bool wrong_action, cookie_at_login, enough;
+	atomic_bool wrong_action, cookie_at_login, enough, endless;
 } vsphere;
 
 static bool soap(struct conn *c, int status, const char *cookies, const char *body)
@@ -58,7 +58,7 @@ static bool page(struct conn *c, bool first)
 		return fault(c, "NotAuthenticated");
 	}
 	snprintf(body, sizeof body, "<R><returnval>%s<objects><obj type=\"Folder\">group-%u</obj></objects></returnval></R>",
-		 n < 3 ? "<token>t</token>" : "", n);
+		 n < 3 || vsphere.endless ? "<token>t</token>" : "", n);
 	return soap(c, 200, "", body);
 }
 
@@ -249,9 +249,18 @@ static int count(void *arg, const xmlNode *objects)
 	return 0;
 }
 
+static int count_only(void *arg, const xmlNode *objects)
+{
+	(void)objects;
+	++*(unsigned *)arg;
+	return 0;
+}
+
 static void test_pages(void **state)
 {
 	struct vmware_session *s = open_session(PASSWORD, NULL);
+	AUTO_ERROR struct error *err = NULL;
+	unsigned pages = 0;
 	char seen[64] = "";
 
 	(void)state;
@@ -262,6 +271,12 @@ static void test_pages(void **state)
 	vsphere.drop_at_page = 2;
 	assert_int_equal(vmware_retrieve(s, "<specSet/>", count, seen, NULL, NULL), 0);
 	assert_non_null(strstr(seen, "3"));
+	/* Some would go on for ever. */
+	vsphere.endless = true;
+	assert_int_equal(vmware_retrieve(s, "<specSet/>", count_only, &pages, NULL, &err), -1);
+	assert_non_null(strstr(err->message, "does not end"));
+	assert_int_equal(pages, 1000);
+	vsphere.endless = false;
 	vmware_session_close(s);
 }
 

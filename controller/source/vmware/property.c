@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define PAGE "1000"
+#define PAGES_MAX 1000 /* a vCenter has 40,000 machines at most */
 
 xmlNode *vmware_property(const xmlNode *objects, const char *name)
 {
@@ -67,9 +68,11 @@ static int retrieve_page(struct vmware_session *s, const char *method, const cha
 static int retrieve_rest(struct vmware_session *s, char **token, int (*each)(void *, const xmlNode *), void *arg, struct cancel *cancel,
 			 struct error **err)
 {
-	while (*token && **token) {
+	for (unsigned pages = 1; *token && **token; pages++) {
 		CLEANUP(buffer_free) struct buffer next;
 
+		if (pages == PAGES_MAX)
+			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the inventory of %s does not end", vmware_session_host(s));
 		buffer_init(&next, 65536);
 		xml_add(&next, "token", *token);
 		if (next.failed)
