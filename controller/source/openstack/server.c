@@ -190,20 +190,24 @@ static int add_volume(struct openstack_session *s, const json_t *attachment, jso
 		       : 0;
 }
 
+/* All at once: where it is asked for a part of them, Nova takes that part of all the server's disks, and leaves out then what are no volumes,
+ * without a word that there are more. */
 static json_t *volumes_of(struct openstack_session *s, const char *id, struct cancel *cancel, struct error **err)
 {
-	AUTO_FREE char *path = NULL;
-	AUTO_JSON json_t *attachments = NULL, *list = json_array();
-	const json_t *attachment;
+	AUTO_JSON json_t *answer = NULL, *list = json_array();
+	const json_t *attachments, *attachment;
 	size_t i;
 
-	if (asprintf(&path, "/servers/%s/os-volume_attachments", id) < 0)
-		path = NULL;
-	if (!path || !list)
+	if (!list)
 		return no_memory(err), NULL;
-	attachments = openstack_list(s, OPENSTACK_COMPUTE, path, "volumeAttachments", cancel, err);
-	if (!attachments)
+	answer = openstack_get(s, OPENSTACK_COMPUTE, cancel, err, "/servers/%s/os-volume_attachments", id);
+	if (!answer)
 		return NULL;
+	attachments = json_object_get(answer, "volumeAttachments");
+	if (!json_is_array(attachments)) {
+		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer to GET /servers/%s/os-volume_attachments holds no list", id);
+		return NULL;
+	}
 	if (json_array_size(attachments) > VOLUMES_MAX) {
 		error_set(err, ERROR_PERMANENT, "TooManyDevices", "the server has %zu volumes; at most %d can be imported",
 			  json_array_size(attachments), VOLUMES_MAX);
