@@ -1,4 +1,4 @@
-// links: source/ova api json base xml PkgConfig::jansson
+// links: source/ova net api json base xml PkgConfig::jansson
 /* Quantities, names, manifests and descriptors of OVF packages, and packages in memory cut at every place. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "net/stream_digest.h"
 #include "source/ova/feed.h"
 #include "source/ova/manifest.h"
 #include "source/ova/ovf.h"
@@ -115,7 +116,7 @@ static void manifests(void **state)
 	AUTO_ERROR struct error *err = NULL;
 	AUTO_MANIFEST struct manifest *m = ovf_manifest_parse(text, strlen(text), &err);
 	unsigned char digest[EVP_MAX_MD_SIZE];
-	struct ovf_manifest_digest *d;
+	struct stream_digest *d;
 
 	(void)state;
 	assert_non_null(m);
@@ -123,11 +124,11 @@ static void manifests(void **state)
 	assert_non_null(ovf_manifest_find(m, "disk (1).vmdk"));
 	assert_non_null(ovf_manifest_find(m, "last"));
 	assert_null(ovf_manifest_find(m, "disk"));
-	d = ovf_manifest_digest_new(ovf_manifest_find(m, "vm.ovf")->algorithm, &err);
-	assert_int_equal(ovf_manifest_digest_add(d, "ab", 2, &err), 0);
-	assert_int_equal(ovf_manifest_digest_add(d, "c", 1, &err), 0);
-	assert_int_equal(ovf_manifest_digest_finish(d, digest, &err), 0);
-	ovf_manifest_digest_free(d);
+	d = stream_digest_new(ovf_manifest_find(m, "vm.ovf")->algorithm, &err);
+	assert_int_equal(stream_digest_add(d, "ab", 2, &err), 0);
+	assert_int_equal(stream_digest_add(d, "c", 1, &err), 0);
+	assert_int_equal(stream_digest_finish(d, digest, &err), 0);
+	stream_digest_free(d);
 	assert_int_equal(ovf_manifest_check(ovf_manifest_find(m, "vm.ovf"), digest, &err), 0);
 	digest[31] ^= 1;
 	assert_int_equal(ovf_manifest_check(ovf_manifest_find(m, "last"), digest, &err), -1);

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/backoff.h"
+#include "net/stream_digest.h"
 #include "source/openstack/answer.h"
 
 /* How often a download that brings nothing more is taken up again. */
@@ -16,15 +16,13 @@
 struct download {
 	source_sink sink;
 	void *sink_arg;
-	EVP_MD_CTX *sum;
+	struct stream_digest *sum;
 	uint64_t size;   /* bytes the image has; 0: not told */
 	uint64_t passed; /* bytes the sink got */
 	uint64_t skip;   /* bytes of this answer that came before */
 	bool refused;    /* it was not taken: the connection is not to blame */
 	bool no_ranges;  /* the store gives no parts */
 };
-
-DEFINE_CLEANUP(EVP_MD_CTX, sum_free_p, EVP_MD_CTX_free)
 
 static int on_begin(void *arg, const struct http_response *head, struct error **err)
 {
@@ -56,8 +54,10 @@ static int on_data(void *arg, const void *data, size_t len, struct error **err)
 		return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the server sent more than the image's %llu bytes",
 				 (unsigned long long)d->size);
 	}
-	if (d->sum && !EVP_DigestUpdate(d->sum, bytes, len))
-		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
+	if (d->sum && stream_digest_add(d->sum, bytes, len, err) < 0) {
+		d->refused = true;
+		return -1;
+	}
 	if (d->sink(d->sink_arg, bytes, len, err) < 0) {
 		d->refused = true;
 		return -1;
@@ -79,22 +79,21 @@ static const char *expected(const json_t *image, const EVP_MD **md)
 	return *md ? value : NULL;
 }
 
-static int check_sum(struct download *d, const json_t *image, const char *wanted, struct error **err)
+static int check_sum(struct download *d, const json_t *image, const EVP_MD *md, const char *wanted, struct error **err)
 {
 	unsigned char sum[EVP_MAX_MD_SIZE];
 	char hex[2 * EVP_MAX_MD_SIZE + 1];
 	const char *name = answer_text(image, "name");
-	unsigned len = 0;
 
 	if (d->size && d->passed != d->size)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the image's download ended after %llu of %llu bytes",
 				 (unsigned long long)d->passed, (unsigned long long)d->size);
 	if (!d->sum)
 		return 0;
-	if (!EVP_DigestFinal_ex(d->sum, sum, &len))
-		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
-	for (unsigned i = 0; i < len; i++)
-		snprintf(hex + 2 * (size_t)i, 3, "%02x", sum[i]);
+	if (stream_digest_finish(d->sum, sum, err) < 0)
+		return -1;
+	for (int i = 0; i < EVP_MD_get_size(md); i++)
+		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
 	if (!strcasecmp(hex, wanted))
 		return 0;
 	return error_set(err, ERROR_TRANSIENT, "ChecksumMismatch",
@@ -175,9 +174,9 @@ int openstack_download(struct openstack_session *s, const json_t *image, source_
 		return error_set_errno(err, ENOMEM, "cannot fetch the image");
 	}
 	wanted = expected(image, &md);
-	CLEANUP(sum_free_p) EVP_MD_CTX *sum = md ? EVP_MD_CTX_new() : NULL;
-	if (md && (!sum || !EVP_DigestInit_ex(sum, md, NULL)))
-		return error_set(err, ERROR_PERMANENT, "ChecksumFailed", "the image's checksum cannot be made");
+	AUTO_STREAM_DIGEST struct stream_digest *sum = md ? stream_digest_new(md, err) : NULL;
+	if (md && !sum)
+		return -1;
 	d.sum = sum;
 	answer_number(image, "size", &d.size);
 	for (unsigned tries = 0;; tries++) {
@@ -200,5 +199,5 @@ int openstack_download(struct openstack_session *s, const json_t *image, source_
 		if (d.refused || failed->class != ERROR_TRANSIENT || tries >= RESUMES || cancel_wait(cancel, backoff_next(&backoff)))
 			return error_move(err, move_ptr(failed));
 	}
-	return check_sum(&d, image, wanted, err);
+	return check_sum(&d, image, md, wanted, err);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "net/stream_digest.h"
 #include "source/ova/place.h"
 
 #define OUT_SIZE (256u << 10)
@@ -26,7 +27,7 @@ struct feed {
 	char *name;
 	uint64_t size, passed;
 	const struct ovf_manifest_entry *entry;
-	struct ovf_manifest_digest *digest, *sha1;
+	struct stream_digest *digest, *sha1;
 	struct part *parts; /* that passed */
 
 	bool gzip, in_member, any_member;
@@ -67,8 +68,8 @@ struct feed *feed_new(const struct package *package, const struct ovf_disk *disk
 
 static void end_part(struct feed *f)
 {
-	ovf_manifest_digest_free(f->digest);
-	ovf_manifest_digest_free(f->sha1);
+	stream_digest_free(f->digest);
+	stream_digest_free(f->sha1);
 	f->digest = f->sha1 = NULL;
 	free(f->name);
 	f->name = NULL;
@@ -104,11 +105,11 @@ int feed_begin(struct feed *f, const char *name, uint64_t size, struct error **e
 		return error_set_errno(err, ENOMEM, "cannot read the disk");
 	f->entry = ovf_manifest_find(f->package->manifest, name);
 	if (f->entry)
-		return (f->digest = ovf_manifest_digest_new(f->entry->algorithm, err)) ? 0 : -1;
+		return (f->digest = stream_digest_new(f->entry->algorithm, err)) ? 0 : -1;
 	if (f->package->manifest || f->package->complete)
 		return 0;
-	f->digest = ovf_manifest_digest_new(EVP_sha256(), err);
-	f->sha1 = f->digest ? ovf_manifest_digest_new(EVP_sha1(), err) : NULL;
+	f->digest = stream_digest_new(EVP_sha256(), err);
+	f->sha1 = f->digest ? stream_digest_new(EVP_sha1(), err) : NULL;
 	return f->sha1 ? 0 : -1;
 }
 
@@ -206,9 +207,9 @@ int feed_push(struct feed *f, const void *data, size_t len, struct error **err)
 	if (f->size && f->passed > f->size)
 		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "%.200s is longer than the %llu bytes that the descriptor says",
 				 f->name, (unsigned long long)f->size);
-	if (f->digest && ovf_manifest_digest_add(f->digest, data, len, err) < 0)
+	if (f->digest && stream_digest_add(f->digest, data, len, err) < 0)
 		return -1;
-	if (f->sha1 && ovf_manifest_digest_add(f->sha1, data, len, err) < 0)
+	if (f->sha1 && stream_digest_add(f->sha1, data, len, err) < 0)
 		return -1;
 	return f->gzip ? unpack(f, data, len, err) : deliver(f, data, len, err);
 }
@@ -222,7 +223,7 @@ static int keep_digests(struct feed *f, struct error **err)
 	p->next = f->parts;
 	f->parts = p;
 	p->name = move_ptr(f->name);
-	return ovf_manifest_digest_finish(f->digest, p->sha256, err) < 0 || ovf_manifest_digest_finish(f->sha1, p->sha1, err) < 0 ? -1 : 0;
+	return stream_digest_finish(f->digest, p->sha256, err) < 0 || stream_digest_finish(f->sha1, p->sha1, err) < 0 ? -1 : 0;
 }
 
 int feed_end(struct feed *f, struct error **err)
@@ -236,7 +237,7 @@ int feed_end(struct feed *f, struct error **err)
 		return keep_digests(f, err);
 	if (!f->entry)
 		return 0;
-	return ovf_manifest_digest_finish(f->digest, digest, err) < 0 ? -1 : ovf_manifest_check(f->entry, digest, err);
+	return stream_digest_finish(f->digest, digest, err) < 0 ? -1 : ovf_manifest_check(f->entry, digest, err);
 }
 
 int feed_finish(struct feed *f, struct error **err)

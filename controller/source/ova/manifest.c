@@ -170,43 +170,6 @@ int ovf_manifest_check(const struct ovf_manifest_entry *e, const unsigned char *
 			 e->name, EVP_MD_get0_name(e->algorithm), is, wanted);
 }
 
-/* --- digests ----------------------------------------------------------------------------------------------------------- */
-
-struct ovf_manifest_digest {
-	EVP_MD_CTX *ctx;
-};
-
-struct ovf_manifest_digest *ovf_manifest_digest_new(const EVP_MD *algorithm, struct error **err)
-{
-	struct ovf_manifest_digest *d = calloc(1, sizeof *d);
-
-	if (d)
-		d->ctx = EVP_MD_CTX_new();
-	if (d && d->ctx && EVP_DigestInit_ex(d->ctx, algorithm, NULL))
-		return d;
-	ovf_manifest_digest_free(d);
-	error_set(err, ERROR_TRANSIENT, "DigestFailed", "cannot compute a digest");
-	return NULL;
-}
-
-int ovf_manifest_digest_add(struct ovf_manifest_digest *d, const void *data, size_t len, struct error **err)
-{
-	return EVP_DigestUpdate(d->ctx, data, len) ? 0 : error_set(err, ERROR_TRANSIENT, "DigestFailed", "cannot compute a digest");
-}
-
-int ovf_manifest_digest_finish(struct ovf_manifest_digest *d, unsigned char *out, struct error **err)
-{
-	return EVP_DigestFinal_ex(d->ctx, out, NULL) ? 0 : error_set(err, ERROR_TRANSIENT, "DigestFailed", "cannot compute a digest");
-}
-
-void ovf_manifest_digest_free(struct ovf_manifest_digest *d)
-{
-	if (!d)
-		return;
-	EVP_MD_CTX_free(d->ctx);
-	free(d);
-}
-
 /* --- signature --------------------------------------------------------------------------------------------------------- */
 
 static X509 *read_certificate(const char *cert, size_t len)

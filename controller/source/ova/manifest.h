@@ -29,14 +29,6 @@ const struct ovf_manifest_entry *ovf_manifest_find(const struct manifest *manife
 /* Compares; permanent ManifestMismatch, with both digests. */
 int ovf_manifest_check(const struct ovf_manifest_entry *entry, const unsigned char *digest, struct error **err);
 
-/* A digest of bytes that pass. */
-struct ovf_manifest_digest;
-struct ovf_manifest_digest *ovf_manifest_digest_new(const EVP_MD *algorithm, struct error **err);
-int ovf_manifest_digest_add(struct ovf_manifest_digest *digest, const void *data, size_t len, struct error **err);
-/* digest has room for EVP_MAX_MD_SIZE bytes. */
-int ovf_manifest_digest_finish(struct ovf_manifest_digest *digest, unsigned char *out, struct error **err);
-void ovf_manifest_digest_free(struct ovf_manifest_digest *digest); /* accepts NULL */
-
 /* What a .cert says about a manifest, as a sentence for people in *out (owned): who signed it, whose chain nobody checked. Permanent
  * ManifestMismatch when the signature is not of this manifest. What cannot be read is no error, but said. */
 int ovf_manifest_check_signature(const char *cert, size_t cert_len, const char *manifest, size_t manifest_len, char **out,

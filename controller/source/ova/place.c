@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "net/stream_digest.h"
+
 bool place_reads(enum disk_format format, const char **name)
 {
 	switch (format) {
@@ -112,25 +114,25 @@ int place_find(const struct package *package, const struct ovf_file *file, struc
 
 static int digest(void *arg, const void *data, size_t len, struct error **err)
 {
-	return ovf_manifest_digest_add(arg, data, len, err);
+	return stream_digest_add(arg, data, len, err);
 }
 
 int place_verify(const struct place *p, const struct manifest *manifest, struct cancel *cancel, struct error **err)
 {
 	const struct ovf_manifest_entry *e = ovf_manifest_find(manifest, p->name);
 	unsigned char sum[EVP_MAX_MD_SIZE];
-	struct ovf_manifest_digest *d;
+	struct stream_digest *d;
 	int result;
 
 	if (!e)
 		return 0;
-	d = ovf_manifest_digest_new(e->algorithm, err);
+	d = stream_digest_new(e->algorithm, err);
 	if (!d)
 		return -1;
 	result = p->size ? remote_fetch(p->remote, p->url, p->at, p->size, &p->version, NULL, digest, d, cancel, err) : 0;
 	if (!result)
-		result = ovf_manifest_digest_finish(d, sum, err);
-	ovf_manifest_digest_free(d);
+		result = stream_digest_finish(d, sum, err);
+	stream_digest_free(d);
 	return result < 0 ? -1 : ovf_manifest_check(e, sum, err);
 }
 
