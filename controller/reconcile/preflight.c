@@ -90,7 +90,7 @@ static bool source_ready(struct step *s)
 static char *target_name(const struct step *s, const struct vm_model *model)
 {
 	const struct vmimport_spec *spec = &s->import->spec;
-	const char *wanted = spec->virtual_machine_name, *kind = spec->source_cluster.kind;
+	const char *wanted = spec->virtual_machine_name ? spec->virtual_machine_name : "", *kind = spec->source_cluster.kind;
 
 	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name)
 		return strdup(spec->target_virtual_machine_name);
@@ -101,7 +101,7 @@ static char *target_name(const struct step *s, const struct vm_model *model)
 		if ((!strcmp(wanted, model->source_id) || !named) && path && strcmp(path + 1, wanted))
 			return name_dns1123_label(model->name);
 	}
-	return name_dns1123_label(spec->virtual_machine_name);
+	return name_dns1123_label(wanted);
 }
 
 /* What is wrong with the machine, as opposed to the session: a password that was just changed is no reason to give the import up. */

@@ -125,3 +125,7 @@ fails broken "ca.crt"
 # What a user names in a URL may not be this machine's own, unless its owner says so.
 one local vmware-sha256.ova s3cret-Word >"$WORK/local.yaml"
 LOCAL='' fails local "loopback"
+
+# An import that names no machine is refused, and harms nobody.
+one_plain nameless "http://127.0.0.1:$PARTS/signed.ova" | sed '/irtualMachineName:/d' >"$WORK/nameless.yaml"
+fails nameless "spec.virtualMachineName is empty"
