@@ -276,7 +276,8 @@ static void put_le(unsigned char *p, uint64_t value, size_t bytes)
 int feed_empty(uint64_t capacity, source_sink sink, void *sink_arg, struct error **err)
 {
 	enum { SECTOR = 512 };
-	unsigned char image[4 * SECTOR] = { 'K', 'D', 'M', 'V' }; /* header, footer's marker, footer, end of stream */
+	static const unsigned char line_ends[] = { '\n', ' ', '\r', '\n' }; /* by which damage in transfer is told */
+	unsigned char image[4 * SECTOR] = { 'K', 'D', 'M', 'V' };           /* header, footer's marker, footer, end of stream */
 
 	put_le(image + 4, 3, 4);       /* version */
 	put_le(image + 8, 0x30001, 4); /* compressed grains, markers, line ends */
@@ -285,7 +286,7 @@ int feed_empty(uint64_t capacity, source_sink sink, void *sink_arg, struct error
 	put_le(image + 44, 512, 4);        /* entries a table */
 	put_le(image + 56, UINT64_MAX, 8); /* the directory is at the end */
 	put_le(image + 64, 1, 8);          /* sectors of the header */
-	memcpy(image + 73, "\n \r\n", 4);
+	memcpy(image + 73, line_ends, sizeof line_ends);
 	put_le(image + 77, 1, 2); /* deflate */
 	memcpy(image + 2 * SECTOR, image, SECTOR);
 	put_le(image + SECTOR, 1, 8);      /* the footer's marker: one sector */

@@ -537,9 +537,7 @@ static char *mac_of(const char *text)
 	for (const char *p = text ? text : ""; *p; p++) {
 		if (isxdigit((unsigned char)*p) && n < 12)
 			hex[n++] = (char)tolower((unsigned char)*p);
-		else if (*p != ':' && *p != '-' && *p != '.')
-			return NULL;
-		else if (n == 12)
+		else if ((*p != ':' && *p != '-' && *p != '.') || n == 12)
 			return NULL;
 	}
 	if (n != 12 || !strcmp(hex, "000000000000") || strchr("13579bdf", hex[1]))
