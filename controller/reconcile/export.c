@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "api/conditions.h"
+#include "api/resources.h"
 #include "base/clock.h"
 #include "reconcile/context.h"
 #include "target/vmspec.h"
+#include "transfer/claim.h"
 #include "transfer/journal.h"
 
 #define POLL_MS 1000
@@ -240,7 +242,7 @@ static int exported(struct step *s, struct error **err)
 		struct vmimport_disk *disk = &s->status->disks[i];
 		struct disk_result result;
 
-		if (!journal_find(directory, i, &model->disks[i], &result))
+		if (!journal_find(directory, i, model, &result))
 			return error_set(err, ERROR_TRANSIENT, "DisksMissing", "disk %zu in %s was not found", i, directory);
 		disk->bytes_transferred = disk->bytes_total = (int64_t)result.capacity;
 		free(disk->digest);
@@ -296,16 +298,46 @@ static int export_failed(struct step *s, struct error *failed, struct error **er
 	return 0;
 }
 
+/* What stays in a directory that a person named (keep_disks) is believed only where it is this import's, of this machine. */
+static int claim_directory(struct step *s, const char *directory, struct error **err)
+{
+	const struct vmimport_spec *spec = &s->import->spec;
+	const struct api_object_ref *ref = &spec->source_cluster;
+	const struct resource *resource = api_source_resource(ref->kind);
+	const char *ns = ref->namespace_ && *ref->namespace_ ? ref->namespace_ : s->ns;
+	AUTO_JSON json_t *source = NULL, *of = NULL;
+	AUTO_FREE char *import = NULL;
+
+	if (!s->r->options.keep_disks)
+		return 0;
+	if (resource && ref->name)
+		source = store_get(s->r->options.store, resource, ns, ref->name, NULL);
+	of = json_pack("{s:s*, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*}", "kind", ref->kind, "namespace", ns, "source", ref->name,
+		       "endpoint", json_path_string(source, "spec.endpoint"), "dc", json_path_string(source, "spec.dc"), "region",
+		       json_path_string(source, "spec.region"), "url", json_path_string(source, "spec.url"), "virtualMachineName",
+		       spec->virtual_machine_name, "folder", spec->folder);
+	if (!of || asprintf(&import, "%s/%s", s->ns, s->name) < 0) {
+		import = NULL;
+		return error_set_errno(err, ENOMEM, "cannot claim %s", directory);
+	}
+	return claim_take(directory, import, of, err);
+}
+
 /* *waits: the source cannot be reached or refuses us, which its own status tells; the import goes on when that is mended. */
 static int begin(struct step *s, bool *waits, struct error **err)
 {
 	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
 	AUTO_FREE char *directory = step_directory(s);
-	AUTO_VM_MODEL struct vm_model *model = directory ? journal_load_model(directory) : NULL;
+	AUTO_VM_MODEL struct vm_model *model = NULL;
 	AUTO_SESSION struct session *session = NULL;
 	bool noted;
 	int off;
 
+	if (!directory)
+		return error_set_errno(err, ENOMEM, "cannot name the directory");
+	if (claim_directory(s, directory, err) < 0)
+		return -1;
+	model = journal_load_model(directory);
 	/* Fetched by a process that is no more: the source is not needed. */
 	if (model && journal_complete(directory, model))
 		return exported(s, err);

@@ -1,11 +1,13 @@
 /* The ends of an import: done, failed, deleted. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/conditions.h"
 #include "api/resources.h"
 #include "base/clock.h"
 #include "reconcile/context.h"
+#include "transfer/claim.h"
 #include "transfer/journal.h"
 
 /* How often the source is asked to undo things before a deletion goes on without. */
@@ -23,9 +25,12 @@ static int remove_disks(struct step *s, struct error **err)
 /* What was fetched stays for a retry, until the import is deleted; but the source may change in between. */
 static void doubt_disks(struct step *s)
 {
-	AUTO_FREE char *directory = step_directory(s);
+	AUTO_FREE char *directory = step_directory(s), *holder = directory && s->r->options.keep_disks ? claim_holder(directory) : NULL;
+	AUTO_FREE char *import = NULL;
 
-	if (directory)
+	if (asprintf(&import, "%s/%s", s->ns, s->name) < 0)
+		import = NULL;
+	if (directory && import && (!holder || !strcmp(holder, import))) /* another import's are none of ours */
 		journal_doubt(directory);
 }
 

@@ -36,7 +36,7 @@ static bool disks_are_here(const struct step *s)
 
 	for (size_t i = 0; i < s->status->disk_count; i++)
 		if (!is_submitted(&s->status->disks[i]) &&
-		    (!model || i >= model->disk_count || !journal_find(directory, i, &model->disks[i], &result)))
+		    (!model || i >= model->disk_count || !journal_find(directory, i, model, &result)))
 			return false;
 	return true;
 }

@@ -8,6 +8,7 @@
 #include "api/problem.h"
 #include "api/resources.h"
 #include "reconcile/context.h"
+#include "transfer/claim.h"
 
 /* The problems as one text: "a; b; c". Owned by the caller. */
 static char *join(const json_t *problems)
@@ -196,6 +197,23 @@ char *preflight_notes(const struct step *s, const struct vm_model *model)
 	return buffer_steal(&text);
 }
 
+/* A directory of another import stays as it is. */
+static void check_directory(const struct step *s, const char *name, json_t *problems)
+{
+	AUTO_FREE char *directory = NULL, *import = NULL, *holder = NULL;
+
+	if (!s->r->options.keep_disks || !s->r->scratch)
+		return;
+	if (asprintf(&directory, "%s/%s", s->r->scratch, name) < 0)
+		directory = NULL;
+	if (asprintf(&import, "%s/%s", s->ns, s->name) < 0)
+		import = NULL;
+	holder = directory ? claim_holder(directory) : NULL;
+	if (holder && import && strcmp(holder, import))
+		problem_add(problems, "%s belongs to the import %s; choose another -o or spec.targetVirtualMachineName, or delete it",
+			    directory, holder);
+}
+
 int preflight_target(struct step *s, json_t *problems, const struct vm_model *model, char **target, struct error **err)
 {
 	AUTO_FREE char *name = target_name(s, model), *directory = step_directory(s);
@@ -206,6 +224,7 @@ int preflight_target(struct step *s, json_t *problems, const struct vm_model *mo
 		return error_set_errno(err, ENOMEM, "cannot check the import");
 	if (s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
 		return -1;
+	check_directory(s, name, problems);
 	if (model && s->r->scratch && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
 		problem_add(problems, "%s", error_message(no_space));
 	*target = move_ptr(name);

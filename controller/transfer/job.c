@@ -48,7 +48,7 @@ struct job *job_new(const struct transfer_job_options *o, struct cancel *parent,
 		struct job_disk *disk = &job->disks[i];
 
 		disk->capacity = o->model->disks[i].capacity;
-		if (journal_find(job->directory, i, &o->model->disks[i], &disk->result)) {
+		if (journal_find(job->directory, i, o->model, &disk->result)) {
 			disk->transferred = disk->capacity;
 			disk->done = disk->found = true;
 		} else if (__builtin_add_overflow(job->need, o->model->disks[i].allocated ? o->model->disks[i].allocated : disk->capacity,
@@ -235,7 +235,7 @@ static int fetch_disk(struct job *job, struct source_export *export, size_t i, s
 	budgets_give(move_ptr(*grant));
 	if (disk_pipeline_finish(pipeline, &result, err) < 0)
 		return -1;
-	if (journal_record(job->directory, i, disk, &result, err) < 0)
+	if (journal_record(job->directory, i, job->model, &result, err) < 0)
 		return -1;
 	series_add(job->written, (double)result.data_bytes);
 	job->disks[i].result = result;

@@ -90,8 +90,9 @@ static int write_json(const char *directory, const char *path, const json_t *jso
 	return sync_directory(directory, err);
 }
 
-int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err)
+int journal_record(const char *directory, size_t i, const struct vm_model *model, const struct disk_result *result, struct error **err)
 {
+	const struct vm_disk *disk = &model->disks[i];
 	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i), *doubt = doubt_path(directory, i);
 	AUTO_JSON json_t *json = NULL;
 	struct stat st;
@@ -100,9 +101,9 @@ int journal_record(const char *directory, size_t i, const struct vm_disk *disk, 
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
 	if (lstat(file, &st) < 0)
 		return error_set_errno(err, errno, "cannot record the disk %s", file);
-	json = json_pack("{s:s*, s:I, s:I, s:I, s:s, s:I}", "id", disk->id, "capacity", (json_int_t)result->capacity, "dataBytes",
-			 (json_int_t)result->data_bytes, "streamBytes", (json_int_t)result->stream_bytes, "digest", result->digest,
-			 "modified", (json_int_t)modified_ns(&st));
+	json = json_pack("{s:s*, s:s*, s:I, s:I, s:I, s:s, s:I}", "source", model->source_id, "id", disk->id, "capacity",
+			 (json_int_t)result->capacity, "dataBytes", (json_int_t)result->data_bytes, "streamBytes",
+			 (json_int_t)result->stream_bytes, "digest", result->digest, "modified", (json_int_t)modified_ns(&st));
 	if (!json)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
 	if (write_json(directory, path, json, err) < 0)
@@ -146,11 +147,13 @@ static bool still_the_same(const char *directory, size_t i, const char *file, co
 	return false;
 }
 
-bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, struct disk_result *result)
+bool journal_find(const char *directory, size_t i, const struct vm_model *model, struct disk_result *result)
 {
+	const struct vm_disk *disk = &model->disks[i];
 	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i);
 	AUTO_JSON json_t *json = path ? json_load_file(path, 0, NULL) : NULL;
 	const char *id = json_string_value(json_object_get(json, "id")), *digest = json_string_value(json_object_get(json, "digest"));
+	const char *source = json_string_value(json_object_get(json, "source"));
 	json_int_t capacity = json_integer_value(json_object_get(json, "capacity"));
 	json_int_t data = json_integer_value(json_object_get(json, "dataBytes"));
 	json_int_t stream = json_integer_value(json_object_get(json, "streamBytes"));
@@ -159,6 +162,8 @@ bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, s
 	if (!json || !file || !digest || strlen(digest) >= sizeof result->digest || data < 0 || stream < 0)
 		return false;
 	if (capacity <= 0 || (uint64_t)capacity != disk->capacity || strcmp(id ? id : "", disk->id ? disk->id : ""))
+		return false;
+	if (strcmp(source ? source : "", model->source_id ? model->source_id : ""))
 		return false;
 	if (lstat(file, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
@@ -175,7 +180,7 @@ bool journal_complete(const char *directory, const struct vm_model *model)
 	struct disk_result ignored;
 
 	for (size_t i = 0; i < model->disk_count; i++)
-		if (!journal_find(directory, i, &model->disks[i], &ignored))
+		if (!journal_find(directory, i, model, &ignored))
 			return false;
 	return true;
 }
@@ -305,7 +310,7 @@ uint64_t journal_kept_bytes(const char *directory, const struct vm_model *model)
 		AUTO_FREE char *file = disk_path(directory, i);
 		struct stat st;
 
-		if (file && lstat(file, &st) == 0 && S_ISREG(st.st_mode) && !journal_find(directory, i, &model->disks[i], &ignored))
+		if (file && lstat(file, &st) == 0 && S_ISREG(st.st_mode) && !journal_find(directory, i, model, &ignored))
 			sum += (uint64_t)st.st_blocks * 512;
 	}
 	return sum;

@@ -21,12 +21,12 @@
 #define JOURNAL_DISK_NAME_SIZE 32
 void journal_disk_name(size_t i, char out[JOURNAL_DISK_NAME_SIZE]);
 
-int journal_record(const char *directory, size_t i, const struct vm_disk *disk, const struct disk_result *result, struct error **err);
+int journal_record(const char *directory, size_t i, const struct vm_model *model, const struct disk_result *result, struct error **err);
 /* The path of the block journal of the model's i-th disk; owned by the caller, NULL when memory is out. */
 char *journal_blocks_path(const char *directory, size_t i);
-/* True when the journal records this disk (id, capacity) as finished and the file is there, unchanged; fills *result. Quick, but for a
+/* True when the journal records the model's i-th disk (machine, id, capacity) as finished and the file is there, unchanged; fills *result. Quick, but for a
  * file that was touched, which is read. */
-bool journal_find(const char *directory, size_t i, const struct vm_disk *disk, struct disk_result *result);
+bool journal_find(const char *directory, size_t i, const struct vm_model *model, struct disk_result *result);
 /* Whether an earlier try's blocks of this disk may be of another state of the source; and forgets them, durably. */
 bool journal_doubted(const char *directory, size_t i);
 int journal_forget(const char *directory, size_t i, struct error **err);

@@ -90,6 +90,19 @@ fails "broken.yaml, line 2" -f "$WORK/broken.yaml" -o "$WORK/x"
 { source_manifest; import_manifest default web no-tools 'forcePowerOff: true'; } >"$WORK/nobody.yaml"
 run -f "$WORK/nobody.yaml" -o "$WORK/nobody"
 
+# A directory is one import's, and what lies in it is believed only of the machine it is of.
+twin() { vm_state "/DC1/vm/$1/twin" ".Disks[0].Source"; }
+{ source_manifest; import_manifest default a twin 'folder: A' 'targetVirtualMachineName: app'; } >"$WORK/a.yaml"
+{ source_manifest; import_manifest default b twin 'folder: B' 'targetVirtualMachineName: app'; } >"$WORK/b.yaml"
+run -f "$WORK/a.yaml" -o "$WORK/app"
+assert_same "$WORK/app/app/disk-0.raw" "$(twin A)"
+fails "app/app belongs to the import default/a; choose another -o" -f "$WORK/b.yaml" -o "$WORK/app"
+assert_same "$WORK/app/app/disk-0.raw" "$(twin A)"
+rm -r "$WORK/app/objects"
+sed -i 's/folder: A/folder: B/' "$WORK/a.yaml"
+run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
+assert_same "$WORK/app/app/disk-0.raw" "$(twin B)"
+
 # Usage.
 assert_fails 2 run -f "$WORK/two.yaml"
 assert_fails 2 run -o "$WORK/x"
