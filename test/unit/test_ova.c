@@ -108,6 +108,24 @@ static void expect_manifest(const char *text, const char *message)
 		fail_msg("\"%s\" is not in \"%s\"", message, err->message);
 }
 
+/* Its length is all that ends it, in upper case too. */
+static void manifest_of_bytes(void **state)
+{
+	static const char line[] = "SHA1(a)= A9993E364706816ABA3E25717850C26C9CD0D89D";
+	size_t len = strlen(line);
+	AUTO_FREE char *text = malloc(len); /* no NUL behind it, for the sanitizer */
+	AUTO_ERROR struct error *err = NULL;
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	AUTO_MANIFEST struct manifest *m = NULL;
+
+	(void)state;
+	memcpy(text, line, len);
+	m = ovf_manifest_parse(text, len, &err);
+	assert_non_null(m);
+	assert_true(EVP_Digest("abc", 3, sum, NULL, EVP_sha1(), NULL));
+	assert_int_equal(ovf_manifest_check(ovf_manifest_find(m, "a"), sum, &err), 0);
+}
+
 static void manifests(void **state)
 {
 	static const char text[] = "SHA256(vm.ovf)= " SHA256_OF_ABC "\r\n\n"
@@ -287,8 +305,9 @@ static void empty_disk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(quantities),  cmocka_unit_test(names),        cmocka_unit_test(manifests),
-		cmocka_unit_test(descriptors), cmocka_unit_test(cut_packages), cmocka_unit_test(empty_disk),
+		cmocka_unit_test(quantities),        cmocka_unit_test(names),       cmocka_unit_test(manifests),
+		cmocka_unit_test(manifest_of_bytes), cmocka_unit_test(descriptors), cmocka_unit_test(cut_packages),
+		cmocka_unit_test(empty_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

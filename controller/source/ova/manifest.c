@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "source/ova/ovf.h"
 
 #define ENTRIES_MAX 4096
@@ -42,14 +43,11 @@ static size_t hex_bytes(const char *text, size_t len, unsigned char *out, size_t
 {
 	if (len % 2 || len / 2 > max)
 		return 0;
-	for (size_t i = 0; i < len / 2; i++) {
-		unsigned byte;
-
-		if (!isxdigit((unsigned char)text[2 * i]) || !isxdigit((unsigned char)text[2 * i + 1]) ||
-		    sscanf(text + 2 * i, "%2x", &byte) != 1)
+	for (size_t i = 0; i < len; i++)
+		if (!isxdigit((unsigned char)text[i]))
 			return 0;
-		out[i] = (unsigned char)byte;
-	}
+	for (size_t i = 0; i < len / 2; i++)
+		out[i] = hex_byte(text + 2 * i);
 	return len / 2;
 }
 

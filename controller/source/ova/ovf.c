@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/buffer.h"
+#include "base/hex.h"
 #include "source/ova/document.h"
 #include "source/ova/unit.h"
 
@@ -110,11 +111,8 @@ static char *percent_decoded(const char *text)
 	if (!out)
 		return NULL;
 	for (; *text; text++) {
-		unsigned code;
-
-		if (*text == '%' && isxdigit((unsigned char)text[1]) && isxdigit((unsigned char)text[2]) &&
-		    sscanf(text + 1, "%2x", &code) == 1 && code) {
-			*to++ = (char)code;
+		if (*text == '%' && isxdigit((unsigned char)text[1]) && isxdigit((unsigned char)text[2]) && hex_byte(text + 1)) {
+			*to++ = (char)hex_byte(text + 1);
 			text += 2;
 		} else {
 			*to++ = *text;
