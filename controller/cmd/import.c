@@ -8,6 +8,7 @@
 #include "api/resources.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cmd/anew.h"
 #include "cmd/cmd.h"
 #include "cmd/manifests.h"
 #include "cmd/numbers.h"
@@ -169,6 +170,8 @@ static int doubt_sources(struct store *store, struct error **err)
 static int apply(struct store *store, const struct import_options *o, struct error **err)
 {
 	if (manifests_apply(&o->manifests, store, err) < 0)
+		return -1;
+	if (anew_begin(store, &o->manifests, o->directory, err) < 0)
 		return -1;
 	return doubt_sources(store, err) < 0 ? -1 : retry_failed(store, err);
 }

@@ -103,6 +103,18 @@ sed -i 's/folder: A/folder: B/' "$WORK/a.yaml"
 run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
 assert_same "$WORK/app/app/disk-0.raw" "$(twin B)"
 
+# Done is believed only of this spec and while the files are there.
+rm "$WORK/app/app/disk-0.raw"
+run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
+assert_contains "the second call" "$(cat "$WORK/err")" "default/a begins anew: $WORK/app/app/disk-0.raw is not there"
+assert_same "$WORK/app/app/disk-0.raw" "$(twin B)"
+sed -i 's/folder: B/folder: A/' "$WORK/a.yaml"
+run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
+assert_contains "the second call" "$(cat "$WORK/err")" "default/a begins anew: its spec was changed"
+assert_same "$WORK/app/app/disk-0.raw" "$(twin A)"
+run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
+[[ $(cat "$WORK/err") != *anew* ]] || fail "an import that is done begins anew: $(<"$WORK/err")"
+
 # Usage.
 assert_fails 2 run -f "$WORK/two.yaml"
 assert_fails 2 run -o "$WORK/x"
