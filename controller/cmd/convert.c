@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "cmd/cmd.h"
@@ -17,7 +18,8 @@ enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC, VERIFY };
 
 static const struct cmd_option flags[] = {
 	{ FORMAT, "format", "FORMAT",
-	  "vmdk-stream, vmdk (any form of it that is no stream), qcow2 or raw (default: by content; name raw where it is known, for what a raw disk begins with is its guest's)",
+	  "vmdk-stream, vmdk (any form of it that is no stream), qcow2 or raw (default: by content, which also tells VHD, VHDX, VDI, QED and "
+	  "Parallels; name raw where it is known, for what a raw disk begins with is its guest's)",
 	  VALUE_WORDS, "vmdk-stream vmdk qcow2 raw" },
 	{ 'O', "output", "FORMAT", "raw or qcow2 (default: qcow2 when OUT ends in .qcow2, else raw)", VALUE_WORDS, "raw qcow2" },
 	{ CAPACITY, "capacity", "BYTES", "the size that the disk must have; anything else is an error", 0, 0 },
@@ -42,8 +44,10 @@ const struct command command_convert = {
 	.arguments = "IN OUT",
 	.description =
 		"Turns a disk image into a sparse raw file or a qcow2 image while it is read. IN is a VMDK (streamOptimized; monolithicSparse, "
-		"twoGbMaxExtentSparse, flat, vmfs; vmfsSparse and seSparse snapshots with what they lie upon), a qcow2 or a raw image; - is standard "
-		"input, where it must be streamOptimized or raw. OUT may be a block device: what is to be zero is made so.\n"
+		"twoGbMaxExtentSparse, flat, vmfs; vmfsSparse and seSparse snapshots with what they lie upon), a qcow2 or a raw image, or one that "
+		"qemu-img reads for us: VHD, VHDX, VDI, QED, Parallels, qcow of version 1; - is standard input, where it must be streamOptimized or "
+		"raw. OUT may be a block device: what is to be zero is made so. A file that could not be finished is removed, unless --resume is "
+		"given.\n"
 		"Extents, parents and backing files are read from the directory of IN only.",
 	.options = flags,
 	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\").",
@@ -53,32 +57,121 @@ const struct command command_convert = {
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
 DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
 
-/* Reads a stream from its start to its end. */
-static int convert_stream(const char *in, struct disk_pipeline *pipeline, _Atomic uint64_t *position, bool quiet, struct error **err)
+#define PIECE (256u * 1024) /* bytes that are read of a stream at a time */
+
+struct stream {
+	const char *name;
+	int fd;
+	unsigned char *data; /* PIECE bytes: its beginning, until they are pushed */
+	size_t len;
+};
+
+static void stream_close(struct stream *s)
 {
-	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
-	size_t piece = 256 * 1024;
-	AUTO_FREE unsigned char *data = malloc(piece);
-	uint64_t whole, read_bytes = 0;
-	CLEANUP(meter_end) struct meter meter = { 0 };
-	struct stat st;
+	if (s->data)
+		close(s->fd);
+	free(s->data);
+}
+
+static ssize_t stream_read(const struct stream *s, size_t at, struct error **err)
+{
 	ssize_t n;
 
-	if (file < 0 || !data)
+	do
+		n = read(s->fd, s->data + at, PIECE - at);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? error_set_errno(err, errno, "cannot read %s", s->name) : n;
+}
+
+/* Images whose tables are read at any place, and what is no disk at all, would be taken as raw disks. */
+static int check_stream(const struct stream *s, struct error **err)
+{
+	enum disk_format found = disk_format_of(s->data, s->len < DISK_FORMAT_HEAD ? s->len : DISK_FORMAT_HEAD);
+	const char *name = disk_format_name(found);
+
+	if (found == DISK_RAW || found == DISK_VMDK_STREAM || found == DISK_MARKUP)
+		return 0; /* of the last the decoder tells what a server sent */
+	if (disk_format_is_image(found))
+		return error_set(
+			err, ERROR_PERMANENT, "UnsupportedFormat",
+			"the input is a %s image, which must be a file that can be read at any place; give its path (or --format raw "
+			"to take it as a raw disk)",
+			name);
+	return error_set(err, ERROR_PERMANENT, "UnsupportedFormat",
+			 "the input is %s, which is not read here; unpack it first (or --format raw to take it as a raw disk)", name);
+}
+
+/* Reads its beginning, which tells what it is, before anything is written. */
+static int stream_open(struct stream *s, const char *in, const char *format, struct error **err)
+{
+	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	ssize_t n;
+
+	if (file < 0)
 		return error_set_errno(err, errno, "cannot open %s", in);
-	whole = fstat(file, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
-	meter_begin(&meter, quiet);
-	fcntl(file, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
-	while ((n = read(file, data, piece)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
+	if (!(s->data = malloc(PIECE)))
+		return error_set_errno(err, ENOMEM, "cannot read %s", in);
+	s->name = in;
+	s->fd = move_fd(&file);
+	fcntl(s->fd, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
+	while (s->len < DISK_FORMAT_HEAD && (n = stream_read(s, s->len, err)) != 0) {
 		if (n < 0)
-			return error_set_errno(err, errno, "cannot read %s", in);
-		if (disk_pipeline_push(pipeline, data, (size_t)n, err) < 0)
+			return -1;
+		s->len += (size_t)n;
+	}
+	return format ? 0 : check_stream(s, err);
+}
+
+/* Reads a stream from its start to its end. */
+static int convert_stream(const struct stream *s, struct disk_pipeline *pipeline, _Atomic uint64_t *position, bool quiet,
+			  struct error **err)
+{
+	ssize_t n = (ssize_t)s->len;
+	CLEANUP(meter_end) struct meter meter = { 0 };
+	uint64_t whole, read_bytes = 0;
+	struct stat st;
+
+	whole = fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+	meter_begin(&meter, quiet);
+	for (; n > 0; n = stream_read(s, 0, err)) {
+		if (disk_pipeline_push(pipeline, s->data, (size_t)n, err) < 0)
 			return -1;
 		read_bytes += (uint64_t)n;
 		meter_show(&meter, read_bytes, whole, *position);
 	}
+	return n < 0 ? -1 : 0;
+}
+
+/* Whether `path`, which is to be written, is the file or device of `in`, by whatever name. */
+static int check_apart(const char *path, const struct stat *in, const char *in_name, struct error **err)
+{
+	struct stat out;
+
+	if (!path || stat(path, &out) < 0)
+		return 0;
+	if (S_ISBLK(out.st_mode) ? !S_ISBLK(in->st_mode) || out.st_rdev != in->st_rdev
+				 : out.st_dev != in->st_dev || out.st_ino != in->st_ino)
+		return 0;
+	return error_set(err, ERROR_PERMANENT, "OutputIsInput", "%s is the file %s that is read; name another", path, in_name);
+}
+
+static int check_apart_all(const struct disk_pipeline_options *out, const struct stat *in, const char *in_name, struct error **err)
+{
+	return check_apart(out->path, in, in_name, err) < 0 || check_apart(out->journal, in, in_name, err) < 0 ? -1 : 0;
+}
+
+/* Nothing that is read, of an image with all its extents and parents, may be written over. */
+static int check_output(const struct disk_pipeline_options *out, const struct image_file *file, const struct stream *stream,
+			struct error **err)
+{
+	const struct disk_image_info *info = file->image ? disk_image_info(file->image) : NULL;
+	struct stat st;
+
+	if (!info)
+		return fstat(stream->fd, &st) == 0 ? check_apart_all(out, &st, stream->name, err) : 0;
+	for (size_t i = 0; i < info->file_count; i++)
+		if (stat(info->files[i].name, &st) == 0 && check_apart_all(out, &st, info->files[i].name, err) < 0)
+			return -1;
 	return 0;
 }
 
@@ -112,8 +205,11 @@ static int is_stream(const char *in, const char *format, bool *stream, struct er
 	return 0;
 }
 
-static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, struct error **err)
+/* begun: whether the output was opened, and what was in it is gone. */
+static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, bool *begun,
+		   struct error **err)
 {
+	CLEANUP(stream_close) struct stream input = { 0 };
 	CLEANUP(image_file_close) struct image_file file = { 0 };
 	CLEANUP(workers_free_p) struct disk_workers *workers = NULL;
 	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
@@ -123,11 +219,13 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 
 	if (is_stream(in, format, &stream, err) < 0)
 		return -1;
-	if (!stream) {
-		if (image_file_open(&file, in, format, err) < 0) /* before anything is written */
-			return -1;
+	/* All of this before anything is written. */
+	if (stream ? stream_open(&input, in, format, err) < 0 : image_file_open(&file, in, format, err) < 0)
+		return -1;
+	if (check_output(options, &file, &input, err) < 0)
+		return -1;
+	if (!stream)
 		options->format = NULL; /* the image's, not a stream's */
-	}
 	workers = disk_workers_new(0, err);
 	if (!workers)
 		return -1;
@@ -136,7 +234,9 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	pipeline = disk_pipeline_new(options, err);
 	if (!pipeline)
 		return -1;
-	if (stream ? convert_stream(in, pipeline, &watch.position, quiet, err) < 0 : convert_image(&file, pipeline, &watch, quiet, err) < 0)
+	*begun = true;
+	if (stream ? convert_stream(&input, pipeline, &watch.position, quiet, err) < 0
+		   : convert_image(&file, pipeline, &watch, quiet, err) < 0)
 		return -1;
 	meter_watch_end(&watch);
 	return disk_pipeline_finish(pipeline, result, err);
@@ -146,7 +246,32 @@ static bool ends_with(const char *text, const char *end)
 {
 	size_t len = strlen(text), n = strlen(end);
 
-	return len > n && !strcmp(text + len - n, end);
+	return len > n && !strcasecmp(text + len - n, end);
+}
+
+/* Images that others write, by their names: what is written under such a name would be taken for one. */
+static bool named_as_other(const char *path)
+{
+	static const char *const ends[] = { ".vmdk", ".vhdx", ".vhd", ".vdi", ".qed" };
+
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+		if (ends_with(path, ends[i]))
+			return true;
+	return false;
+}
+
+/* Says why it failed. Half a disk looks like a whole one, so none is left, except on a device and where it is gone on with. */
+static void tell_failure(const char *why, const char *path, bool begun, bool resume)
+{
+	struct stat st;
+
+	fprintf(stderr, "vm-import-controller: %s", why);
+	if (begun && resume)
+		fprintf(stderr, "; %s is incomplete; the same command goes on", path);
+	else if (begun && lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || unlink(path) < 0))
+		fprintf(stderr, "; %s is incomplete%s%s", path, S_ISREG(st.st_mode) ? ", and cannot be removed: " : "",
+			S_ISREG(st.st_mode) ? strerror(errno) : "");
+	fputc('\n', stderr);
 }
 
 static int run(int argc, char **argv)
@@ -157,7 +282,7 @@ static int run(int argc, char **argv)
 	struct option_scan scan;
 	struct stat st;
 	AUTO_FREE char *journal = NULL, *identity = NULL;
-	bool quiet = false, digest_only = false, resume = false;
+	bool quiet = false, digest_only = false, resume = false, begun = false;
 	const char *output = NULL;
 	unsigned mib = 256;
 	int id = 0;
@@ -204,6 +329,10 @@ static int run(int argc, char **argv)
 		id = option_scan_refuse(&scan, "name an input and an output");
 	else if (!id && stat(argv[1], &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		id = option_scan_refuse(&scan, "the output must be a file or a block device");
+	else if (!id && !strcmp(argv[1], "-"))
+		id = option_scan_refuse(&scan, "the output must be a file or a block device: a disk is not written to standard output");
+	else if (!id && !output && named_as_other(argv[1]))
+		id = option_scan_refuse(&scan, "only raw and qcow2 are written: name the output so, or say -O raw or -O qcow2");
 	pipeline.qcow2 = !id && (output ? !strcmp(output, "qcow2") : ends_with(argv[1], ".qcow2"));
 	if (pipeline.qcow2 && resume)
 		id = option_scan_refuse(&scan,
@@ -220,8 +349,8 @@ static int run(int argc, char **argv)
 		     st.st_mtim.tv_nsec) < 0)
 		identity = NULL;
 	pipeline.identity = identity ? identity : argv[0];
-	if (convert(argv[0], &pipeline, quiet, &result, &err) < 0) {
-		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
+	if (convert(argv[0], &pipeline, quiet, &result, &begun, &err) < 0) {
+		tell_failure(error_message(err), pipeline.path, begun, resume);
 		return EXIT_FAILED;
 	}
 	if (journal)

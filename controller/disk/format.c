@@ -80,6 +80,11 @@ enum disk_format disk_format_of(const void *head, size_t len)
 	return is_descriptor(p, len) ? DISK_VMDK_DESCRIPTOR : DISK_RAW;
 }
 
+bool disk_format_is_image(enum disk_format format)
+{
+	return format > DISK_RAW && format < DISK_LUKS;
+}
+
 const char *disk_format_name(enum disk_format format)
 {
 	static const char *const names[DISK_FORMATS] = {

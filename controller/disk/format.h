@@ -1,6 +1,7 @@
 /* Which format an image is of, by its content. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum disk_format {
@@ -31,4 +32,6 @@ enum disk_format {
 
 /* head: the first len bytes; fewer than DISK_FORMAT_HEAD only when there are no more. */
 enum disk_format disk_format_of(const void *head, size_t len);
+/* Whether it is one that holds a disk, which is read by its tables: neither raw, nor encrypted, nor packed. */
+bool disk_format_is_image(enum disk_format format);
 const char *disk_format_name(enum disk_format format); /* for people and JSON: "raw", "vmdk", "qcow2", "vhdx" ... */

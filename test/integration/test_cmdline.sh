@@ -39,6 +39,10 @@ for command in $commands; do
 		grep -qF -- "--$option" "$WORK/zsh" || fail "zsh has no --$option"
 	done
 done
+for format in VHD VHDX VDI QED Parallels; do
+	vic convert --help | grep -qw "$format" || fail "convert --help does not say that $format is read"
+	grep -qw "$format" "$WORK/man.txt" || fail "the manual page does not say that $format is read"
+done
 offers vmdk-stream convert --format ''
 offers fish completion ''
 mkdir "$WORK/there" && touch "$WORK/there/disk.vmdk"
@@ -68,6 +72,8 @@ complains 'takes a number of bytes' verify --capacity=x a b
 complains 'name an image and a digest' verify a
 complains 'must be vmid2:' verify a b
 complains 'name an input and an output' convert --digest a
+complains 'not written to standard output' convert a -
+for end in vmdk VMDK vhdx vhd vdi qed; do complains 'only raw and qcow2 are written' convert a "b.$end"; done
 complains 'takes a number of MiB' convert --resume=0 a b
 complains 'name the manifests' import -o out
 complains 'name a shell' completion tcsh

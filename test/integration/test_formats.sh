@@ -91,6 +91,76 @@ qemu-img create -q -f vmdk odd.vmdk 1M
 printf '\x01' | dd of=odd.vmdk bs=1 seek=72 conv=notrunc status=none
 assert_contains "unclean" "$("$VIC" inspect -q odd.vmdk)" "was not closed"
 
+note "What is read is not written over"
+qemu-img create -q -f raw below.raw 1M
+qemu-io -f raw -c 'write -P 5 0 1M' below.raw >/dev/null
+qemu-img create -q -f qcow2 -b below.raw -F raw above.qcow2
+qemu-io -f qcow2 -c 'write -P 6 64k 64k' above.qcow2 >/dev/null
+qemu-img create -q -f vmdk -o subformat=monolithicFlat split.vmdk 1M
+qemu-io -f vmdk -c 'write -P 8 0 1M' split.vmdk >/dev/null
+ln -s above.qcow2 above.link
+ln above.qcow2 above.hard
+ln below.raw below.hard
+sums() { sha256sum above.qcow2 below.raw split.vmdk split-flat.vmdk; }
+before=$(sums)
+apart() { # apart WRITTEN READ ARGUMENT...: the file READ, by whatever name, is not written
+	assert_fails 1 "$VIC" convert -q "${@:3}" 2>message
+	assert_contains "convert ${*:3}" "$(cat message)" "$1 is the file $2 that is read; name another"
+	assert_eq "the files after convert ${*:3}" "$(sums)" "$before"
+}
+for out in above.qcow2 above.link above.hard ./above.qcow2 "$WORK/above.qcow2"; do apart "$out" above.qcow2 above.qcow2 "$out"; done
+apart above.qcow2 above.link -O raw above.link above.qcow2
+for out in below.raw below.hard; do
+	for resume in '' --resume; do apart "$out" "$WORK/below.raw" -O raw $resume above.qcow2 "$out"; done
+done
+apart split-flat.vmdk "$WORK/split-flat.vmdk" -O raw split.vmdk split-flat.vmdk
+apart below.hard below.raw below.raw below.hard
+apart below.raw - - below.raw <below.raw
+ln below.raw new.raw.journal
+apart new.raw.journal "$WORK/below.raw" --resume above.qcow2 new.raw
+
+note "A stream that must be a file"
+for format in qcow2 vmdk vhdx vdi vpc qed parallels; do
+	qemu-img convert -q -f raw -O $format below.raw whole.$format
+	for from in - whole.pipe; do
+		[ $from = - ] || { rm -f whole.pipe && mkfifo whole.pipe && { cat whole.$format >whole.pipe & }; }
+		assert_fails 1 "$VIC" convert -q $from piped.raw 2>message <whole.$format
+		assert_contains "$format from $from" "$(cat message)" "image, which must be a file that can be read at any place; give its path"
+		[ ! -e piped.raw ] || fail "$format from $from leaves a disk"
+	done
+	"$VIC" convert -q --format raw - piped.raw <whole.$format >/dev/null
+	assert_same piped.raw whole.$format
+	rm piped.raw
+done
+gzip -c below.raw >below.raw.gz
+assert_fails 1 "$VIC" convert -q - piped.raw <below.raw.gz 2>message
+assert_contains "gzip" "$(cat message)" "the input is gzip, which is not read here; unpack it first"
+
+note "A disk that failed is not left"
+qemu-img convert -q -f raw -O vmdk -o subformat=streamOptimized below.raw whole.vmdk
+head -c 5000 whole.vmdk >cut.vmdk
+failed() { # failed MESSAGE-PART ARGUMENT...
+	assert_fails 1 "$VIC" convert -q "${@:2}" 2>message
+	assert_contains "convert ${*:2}" "$(cat message)" "$1"
+}
+for out in half.raw half.qcow2; do
+	for there in '' old; do
+		[ -z "$there" ] || echo $there >$out
+		failed '' cut.vmdk $out
+		[ ! -e $out ] || fail "$out is left"
+		! grep -q incomplete message || fail "$out is not there, and is called incomplete"
+	done
+done
+echo old >half.raw
+failed 'No such file' missing.vmdk half.raw
+assert_eq "a file that was not begun" "$(cat half.raw)" old
+rm half.raw
+failed 'half.raw is incomplete; the same command goes on' --resume cut.vmdk half.raw
+[ -e half.raw ] && [ -e half.raw.journal ] || fail "nothing is left to go on with"
+cp whole.vmdk cut.vmdk
+"$VIC" convert -q --resume cut.vmdk half.raw >/dev/null
+assert_same half.raw below.raw
+
 note "Memory does not grow with what is declared"
 qemu-img create -q -f qcow2 -o cluster_size=2M large.qcow2 60T
 qemu-img create -q -f vmdk large.vmdk 4T
