@@ -6,8 +6,6 @@
 
 #include "cmd/cmd.h"
 #include "cmd/image_file.h"
-#include "cmd/meter.h"
-#include "disk/pipeline.h"
 
 enum { FORMAT = OPTION_LONG, JSON, FAST };
 
@@ -36,26 +34,7 @@ const struct command command_inspect = {
 	.operand = VALUE_FILE,
 };
 
-DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
-DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
 DEFINE_CLEANUP(json_t, json_free_p, json_decref)
-
-/* Reads all of it, and writes nothing. */
-static int make_digest(struct disk_image *image, bool quiet, struct disk_result *result, struct error **err)
-{
-	CLEANUP(workers_free_p) struct disk_workers *workers = disk_workers_new(0, err);
-	CLEANUP(pipeline_free_p) struct disk_pipeline *pipeline = NULL;
-	CLEANUP(meter_watch_end) struct meter_watch watch = { 0 };
-	struct disk_pipeline_options options = { .workers = workers, .guest_bytes = &watch.position };
-
-	if (!workers || !(pipeline = disk_pipeline_new(&options, err)))
-		return -1;
-	meter_watch_begin(&watch, disk_image_info(image)->capacity, quiet);
-	if (disk_pipeline_pull(pipeline, image, 0, err) < 0)
-		return -1;
-	meter_watch_end(&watch);
-	return disk_pipeline_finish(pipeline, result, err);
-}
 
 /* A file's name as JSON: what is no UTF-8 in it is shown as "?". */
 static json_t *text(const char *bytes)
@@ -105,7 +84,7 @@ static json_t *describe(const char *path, bool fast, const char *format, bool qu
 		json_object_set_new(out, "extents", files_of(info));
 		if (disk_image_allocated(file.image, &allocated, NULL, failed) == 0)
 			json_object_set_new(out, "allocated", json_integer((json_int_t)allocated));
-		if (!fast && !*failed && make_digest(file.image, quiet, &result, failed) == 0) {
+		if (!fast && !*failed && image_file_digest(&file, quiet, &result, failed) == 0) {
 			json_object_set_new(out, "data", json_integer((json_int_t)result.data_bytes));
 			json_object_set_new(out, "digest", json_string(result.digest));
 		}

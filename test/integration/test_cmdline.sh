@@ -71,6 +71,8 @@ complains 'unexpected argument "now"' run now
 complains 'takes a number of bytes' verify --capacity=x a b
 complains 'name an image and a digest' verify a
 complains 'must be vmid2:' verify a b
+complains 'takes raw, vmdk or qcow2' verify --format=vhd a vmid2:$(printf '0%.0s' {1..64})
+complains 'is for raw disks' verify --format=qcow2 --capacity=1 a vmid2:$(printf '0%.0s' {1..64})
 complains 'name an input and an output' convert --digest a
 complains 'not written to standard output' convert a -
 for end in vmdk VMDK vhdx vhd vdi qed; do complains 'only raw and qcow2 are written' convert a "b.$end"; done

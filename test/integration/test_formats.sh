@@ -136,6 +136,20 @@ gzip -c below.raw >below.raw.gz
 assert_fails 1 "$VIC" convert -q - piped.raw <below.raw.gz 2>message
 assert_contains "gzip" "$(cat message)" "the input is gzip, which is not read here; unpack it first"
 
+note "verify reads images as inspect does"
+digest=$("$VIC" convert -q --digest below.raw same.raw)
+for image in same.raw whole.{qcow2,vmdk,vhdx,vdi,qed,parallels} split.vmdk; do
+	[ $image != split.vmdk ] || digest=$("$VIC" convert -q --digest split.vmdk same.raw)
+	"$VIC" verify -q $image "$digest" || fail "verify of $image"
+	assert_fails 1 "$VIC" verify -q $image vmid2:$(printf '0%.0s' {1..64}) 2>message
+	assert_contains "verify of $image" "$(cat message)" "$image is another disk, or was changed: its digest is $digest"
+done
+outer=$("$VIC" convert -q --digest --format raw whole.qcow2 nested.raw) # a disk on which an image lies
+"$VIC" verify -q --format raw nested.raw "$outer"
+"$VIC" verify -q --capacity "$(stat -c %s nested.raw)" nested.raw "$outer"
+assert_fails 1 "$VIC" verify -q nested.raw "$outer" 2>/dev/null
+"$VIC" verify -q --format qcow2 above.qcow2 "$("$VIC" inspect -q above.qcow2 | sed -n 's/^digest //p')"
+
 note "A disk that failed is not left"
 qemu-img convert -q -f raw -O vmdk -o subformat=streamOptimized below.raw whole.vmdk
 head -c 5000 whole.vmdk >cut.vmdk
