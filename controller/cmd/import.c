@@ -11,6 +11,7 @@
 #include "cmd/anew.h"
 #include "cmd/cmd.h"
 #include "cmd/manifests.h"
+#include "cmd/notes.h"
 #include "cmd/numbers.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"
@@ -253,8 +254,17 @@ static bool is_settled(const json_t *import)
 	return !json_path_string(import, "status.importStatus"); /* it waits for its source, and has not begun */
 }
 
+/* An import that waits for what may come yet. */
+static void tell_waiting(struct store *store, const json_t *import, struct notes *notes, uint64_t waited)
+{
+	AUTO_FREE char *why = NULL;
+
+	if (outcome_of(store, import, false, &why) == FAILED && waited < SOURCE_PATIENCE_MS)
+		notes_waiting(notes, import, why, SOURCE_PATIENCE_MS - waited);
+}
+
 /* Waits until every import has ended. */
-static int follow(struct store *store, const struct import_options *o, struct progress *progress)
+static int follow(struct store *store, const struct import_options *o, struct progress *progress, struct notes *notes)
 {
 	uint64_t started = clock_monotonic_ms(), ended = 0;
 	size_t fresh_before = 0;
@@ -270,7 +280,10 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 
 			if (!manifests_want(&o->manifests, import))
 				continue;
-			outcome = outcome_of(store, import, clock_monotonic_ms() - started < SOURCE_PATIENCE_MS, &why);
+			uint64_t waited = clock_monotonic_ms() - started;
+			outcome = outcome_of(store, import, waited < SOURCE_PATIENCE_MS, &why);
+			if (outcome == GOING)
+				tell_waiting(store, import, notes, waited);
 			going += outcome == GOING;
 			fresh += !json_path_string(import, "status.importStatus");
 			failed += outcome == FAILED;
@@ -280,6 +293,7 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			else
 				progress_show(progress, import);
 		}
+		notes_look(notes);
 		if (fresh != fresh_before) /* one more got its turn: the others' will come */
 			started = clock_monotonic_ms();
 		fresh_before = fresh;
@@ -321,6 +335,7 @@ static int carry_out(const struct import_options *o, struct error **err)
 	struct event_recorder *events = NULL;
 	struct reconciler *reconciler = NULL;
 	struct progress *progress = NULL;
+	struct notes *notes = NULL;
 	int code = EXIT_FAILED;
 
 	if (mkdir(o->directory, 0755) < 0 && errno != EEXIST) {
@@ -356,12 +371,14 @@ static int carry_out(const struct import_options *o, struct error **err)
 	reconciler = reconciler_start(&options, err);
 	if (!reconciler)
 		goto out;
-	code = follow(store, o, progress);
+	notes = notes_new(store, progress, o->quiet);
+	code = follow(store, o, progress, notes);
 	progress_end(progress);
 	progress = NULL;
 	if (code == EXIT_INTERRUPTED)
 		fputs("vm-import-controller: interrupted; the same command goes on where it was\n", stderr);
 out:
+	notes_free(notes);
 	progress_end(progress);
 	reconciler_stop(reconciler);
 	if (code != EXIT_INTERRUPTED && store)

@@ -114,6 +114,15 @@ void progress_failed(struct progress *p, const json_t *import, const char *why)
 		draw(p);
 }
 
+void progress_note(struct progress *p, const char *text)
+{
+	if (p)
+		erase(p);
+	fprintf(stderr, "vm-import-controller: %s\n", text);
+	if (p && p->terminal && !p->quiet)
+		draw(p);
+}
+
 void progress_end(struct progress *p)
 {
 	if (!p)

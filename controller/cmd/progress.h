@@ -10,4 +10,6 @@ struct progress *progress_new(bool quiet); /* NULL when memory is out; all funct
 void progress_show(struct progress *p, const json_t *import);
 /* Tells once why an import failed, as one sentence; also when quiet. */
 void progress_failed(struct progress *p, const json_t *import, const char *why);
+/* A line of its own, also when quiet. */
+void progress_note(struct progress *p, const char *text);
 void progress_end(struct progress *p);

@@ -115,6 +115,30 @@ assert_same "$WORK/app/app/disk-0.raw" "$(twin A)"
 run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
 [[ $(cat "$WORK/err") != *anew* ]] || fail "an import that is done begins anew: $(<"$WORK/err")"
 
+# What is told while it waits: a certificate nobody checked, a source that is away, a status that cannot be written.
+{ source_manifest | sed '/caCert:/,/^---/{/^---/!d}'; import_manifest default web web-off; } >"$WORK/notes.yaml"
+run -f "$WORK/notes.yaml" -o "$WORK/notes" || fail "$(<"$WORK/err")"
+assert_contains "the note" "$(cat "$WORK/err")" "is not verified: SHA-256"
+assert_eq "how often it is told" "$(grep -c 'is not verified' "$WORK/err")" 1
+said() { grep -q "$1" "$WORK/err"; }
+sed 's|endpoint: .*|endpoint: https://127.0.0.1:1/sdk|' "$WORK/notes.yaml" >"$WORK/away.yaml"
+"$VIC" import -f "$WORK/away.yaml" -o "$WORK/away" 2>"$WORK/err" &
+pid=$!
+background+=($pid)
+wait_for 60 said 'default/web is waiting: .*(giving up in [0-9]* s)'
+kill -INT $pid
+assert_fails 130 wait $pid
+"$VIC" import -f "$WORK/slow.yaml" -o "$WORK/full" 2>"$WORK/err" >/dev/null &
+pid=$!
+background+=($pid)
+in_the_way=$WORK/full/objects/virtualmachineimport-default-slow.yaml.new
+under_way() { [ -e "$WORK/full/web-off/disk-0.raw" ]; }
+wait_for 60 under_way
+wait_for 60 mkdir "$in_the_way" 2>/dev/null
+wait_for 60 said 'cannot write .*virtualmachineimport-default-slow.yaml'
+rmdir "$in_the_way"
+wait $pid || fail "$(<"$WORK/err")"
+
 # Usage.
 assert_fails 2 run -f "$WORK/two.yaml"
 assert_fails 2 run -o "$WORK/x"

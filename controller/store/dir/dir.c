@@ -23,6 +23,7 @@ struct dir_store {
 	pthread_mutex_t writing; /* serialises writers, guards version; taken before lock. Held across the write of one small file. */
 	unsigned long version;
 	pthread_mutex_t lock; /* guards objects */
+	char *trouble;        /* guarded by lock; what the last write met */
 	json_t *objects;      /* "Kind/namespace/name" -> object */
 	struct notifier *notifier;
 };
@@ -128,15 +129,34 @@ static json_t *with_own_metadata(const json_t *object)
 	return move_ptr(copy);
 }
 
+static void note_trouble(struct dir_store *d, const char *trouble)
+{
+	LOCK_GUARD(&d->lock);
+	free(d->trouble);
+	d->trouble = trouble ? strdup(trouble) : NULL;
+}
+
+char *dir_store_trouble(struct store *store)
+{
+	struct dir_store *d = self(store);
+
+	LOCK_GUARD(&d->lock);
+	return d->trouble ? strdup(d->trouble) : NULL;
+}
+
 /* Writes the object and makes it seen. The caller holds writing. */
 static int publish(struct dir_store *d, const struct resource *res, json_t *object, struct error **err)
 {
 	AUTO_FREE char *key = key_of(res, json_path_string(object, "metadata.namespace"), json_path_string(object, "metadata.name"));
+	AUTO_ERROR struct error *failed = NULL;
 
 	if (!key)
 		return error_set_errno(err, ENOMEM, "cannot keep the %s", res->kind);
-	if (manifest_write(d->directory, object, err) < 0)
-		return -1;
+	if (manifest_write(d->directory, object, &failed) < 0) {
+		note_trouble(d, error_message(failed));
+		return error_move(err, move_ptr(failed));
+	}
+	note_trouble(d, NULL);
 	LOCK_GUARD(&d->lock);
 	if (json_object_set(d->objects, key, object) < 0)
 		return error_set_errno(err, ENOMEM, "cannot keep the %s", res->kind);
@@ -361,6 +381,7 @@ static void dir_close(struct store *store)
 	struct dir_store *d = self(store);
 
 	notifier_stop(d->notifier);
+	free(d->trouble);
 	json_decref(d->objects);
 	pthread_mutex_destroy(&d->lock);
 	pthread_mutex_destroy(&d->writing);
