@@ -1,8 +1,11 @@
 /* The job without a cluster: the same reconcilers over a directory of manifests. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "api/conditions.h"
 #include "api/resources.h"
@@ -327,6 +330,38 @@ static void print_results(struct store *store, const struct import_options *o)
 	}
 }
 
+/* One process works in a directory at a time: the descriptor that holds it until it is closed, or -1. */
+static int lock_directory(const char *directory, struct error **err)
+{
+	AUTO_FREE char *path = NULL;
+	char holder[32] = "";
+	AUTO_FD int fd = -1;
+	int given;
+
+	if (asprintf(&path, "%s/.import.lock", directory) < 0) {
+		path = NULL;
+		return error_set_errno(err, ENOMEM, "cannot start");
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return error_set_errno(err, errno, "cannot open %s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return error_set_errno(err, errno, "cannot lock %s", path);
+		if (read(fd, holder, sizeof holder - 1) < 0)
+			*holder = 0;
+		return error_set(err, ERROR_PERMANENT, "DirectoryTaken",
+				 "another import, process %.*s, works in %s; wait for its end or choose another -o",
+				 (int)strspn(holder, "0123456789"), holder, directory);
+	}
+	/* The process is for people: a full file system keeps nobody from going on. */
+	if (ftruncate(fd, 0) == 0)
+		dprintf(fd, "%ld\n", (long)getpid());
+	given = fd;
+	fd = -1;
+	return given;
+}
+
 static int carry_out(const struct import_options *o, struct error **err)
 {
 	AUTO_FREE char *objects = NULL;
@@ -336,12 +371,16 @@ static int carry_out(const struct import_options *o, struct error **err)
 	struct reconciler *reconciler = NULL;
 	struct progress *progress = NULL;
 	struct notes *notes = NULL;
+	AUTO_FD int lock = -1;
 	int code = EXIT_FAILED;
 
 	if (mkdir(o->directory, 0755) < 0 && errno != EEXIST) {
 		error_set_errno(err, errno, "cannot create the output directory %s", o->directory);
 		return EXIT_FAILED;
 	}
+	lock = lock_directory(o->directory, err);
+	if (lock < 0)
+		return EXIT_FAILED;
 	if (asprintf(&objects, "%s/objects", o->directory) < 0) {
 		objects = NULL;
 		error_set_errno(err, ENOMEM, "cannot start");

@@ -209,6 +209,25 @@ static void print_texts(const json_t *import)
 		       no_sample);
 }
 
+/* Each once, before the first import that it is of. */
+static void print_certificates(const json_t *imports)
+{
+	AUTO_JSON json_t *said = json_object();
+	const json_t *import;
+	size_t i;
+
+	json_array_foreach (imports, i, import) {
+		const char *fingerprint = json_path_string(import, "firstSeenCertificate");
+
+		if (!fingerprint || json_object_get(said, fingerprint))
+			continue;
+		json_object_set_new(said, fingerprint, json_true());
+		printf("%s/%s, note: the certificate of its source is not verified: SHA-256 %s, accepted because it was the first one seen; put "
+		       "it into the Secret's key thumbprint\n",
+		       json_path_string(import, "namespace"), json_path_string(import, "name"), fingerprint);
+	}
+}
+
 static void print_table(const json_t *plan)
 {
 	const json_t *imports = json_object_get(plan, "imports"), *import;
@@ -228,6 +247,7 @@ static void print_table(const json_t *plan)
 	putchar('\n');
 	json_array_foreach (imports, i, import)
 		print_texts(import);
+	print_certificates(imports);
 	size_text(number(plan, "bytes"), size);
 	printf("%" PRIu64 " of %zu imports would fail; %s to fetch in all\n", number(plan, "failing"), json_array_size(imports), size);
 	if (!json_is_true(json_object_get(plan, "targetChecked")))

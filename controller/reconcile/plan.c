@@ -127,6 +127,15 @@ static bool try_source(struct step *s, struct session **session, json_t *problem
 	return false;
 }
 
+/* What the source was recognised by when nothing but its being there spoke for it. */
+static void add_certificate(json_t *out, struct session *session)
+{
+	struct source *source = session ? session_source(session) : NULL;
+	AUTO_FREE char *fingerprint = source && source->ops->certificate ? source->ops->certificate(source) : NULL;
+
+	set_text(out, "firstSeenCertificate", fingerprint);
+}
+
 json_t *plan_import(struct plan *p, const json_t *object, struct error **err)
 {
 	CLEANUP(free_import_p) struct vmimport import = { 0 };
@@ -161,6 +170,7 @@ json_t *plan_import(struct plan *p, const json_t *object, struct error **err)
 		    preflight_source(&s, problems, &model, &failed) < 0)
 			problem_add(problems, "%s", error_message(failed));
 		error_free(move_ptr(failed));
+		add_certificate(out, session);
 		if (preflight_target(&s, problems, model, &target, &failed) < 0)
 			problem_add(problems, "%s", error_message(failed));
 		set_text(out, "target", target);

@@ -24,7 +24,8 @@ void plan_free(struct plan *plan); /* logs out of all sources; accepts NULL */
  *
  *   {"namespace", "name", "virtualMachineName", "target": its name, "machine": inventory path, "power", "host",
  *    "disks": [{"label", "capacity", "allocated", "bus"}], "networks": [{"label", "network", "mac", "model"}],
- *    "capacity", "bytes": to be fetched, "bytesPerSecond", "seconds", "notes", "problems": [texts]}
+ *    "capacity", "bytes": to be fetched, "bytesPerSecond", "seconds", "notes",
+ *    "firstSeenCertificate": the SHA-256 of one that nothing verified, "problems": [texts]}
  *
  * What is not known is absent: machine and what follows it when the source could not be asked; bytesPerSecond and seconds when no sample
  * could be taken, and then "noSample" says why. NULL when memory is out. */

@@ -120,6 +120,8 @@ run -f "$WORK/a.yaml" -o "$WORK/app" || fail "$(<"$WORK/err")"
 run -f "$WORK/notes.yaml" -o "$WORK/notes" || fail "$(<"$WORK/err")"
 assert_contains "the note" "$(cat "$WORK/err")" "is not verified: SHA-256"
 assert_eq "how often it is told" "$(grep -c 'is not verified' "$WORK/err")" 1
+"$VIC" plan -f "$WORK/notes.yaml" >"$WORK/printed" 2>&1 || fail "$(<"$WORK/printed")"
+assert_contains "the plan" "$(cat "$WORK/printed")" "is not verified: SHA-256"
 said() { grep -q "$1" "$WORK/err"; }
 sed 's|endpoint: .*|endpoint: https://127.0.0.1:1/sdk|' "$WORK/notes.yaml" >"$WORK/away.yaml"
 "$VIC" import -f "$WORK/away.yaml" -o "$WORK/away" 2>"$WORK/err" &
@@ -134,6 +136,8 @@ background+=($pid)
 in_the_way=$WORK/full/objects/virtualmachineimport-default-slow.yaml.new
 under_way() { [ -e "$WORK/full/web-off/disk-0.raw" ]; }
 wait_for 60 under_way
+assert_fails 1 "$VIC" import -f "$WORK/slow.yaml" -o "$WORK/full" 2>"$WORK/second"
+assert_contains "a second import at once" "$(cat "$WORK/second")" "another import, process $pid, works in $WORK/full"
 wait_for 60 mkdir "$in_the_way" 2>/dev/null
 wait_for 60 said 'cannot write .*virtualmachineimport-default-slow.yaml'
 rmdir "$in_the_way"
