@@ -1,7 +1,7 @@
 #!/bin/bash
 # A conversion that is cut at every write, by kill -9 and by power loss, or that meets a full or broken disk, goes on and ends right; and
 # what was right is not written again.
-# timeout: 300
+# timeout: 900
 . "$(dirname "$0")/lib.sh"
 
 need qemu-img python3
@@ -153,7 +153,7 @@ note "qcow2 images are whole or none, cut at operations 1 to $operations ($whole
 # Storage that changes what it is given is found out when the disk is read again, and the next try mends it.
 verified() { { faulty "$@" "$VIC" convert -q --verify --resume=1 - "$out" <"$WORK/disk.vmdk" >"$WORK/said" 2>&1; } 2>/dev/null; }
 flipped=0
-for ((at = 2; at < 20; at += 2)); do
+for ((at = 2; at < 100 && flipped < 4; at += 2)); do
 	fresh
 	verified FAULT_KIND=flip FAULT_AT=$at && continue # another operation than a write of the disk
 	assert_contains "the error of a flipped bit" "$(<"$WORK/said")" "$out holds another disk than was written to it"
@@ -161,7 +161,7 @@ for ((at = 2; at < 20; at += 2)); do
 	assert_same "$out" "$WORK/disk.raw"
 	flipped=$((flipped + 1))
 done
-((flipped > 3)) || fail "only $flipped flipped bits were noticed"
+((flipped == 4)) || fail "only $flipped flipped bits were noticed"
 fresh
 verified FAULT_KIND=none || fail "a disk that is right does not pass: $(<"$WORK/said")"
 note "flipped bits are noticed"
