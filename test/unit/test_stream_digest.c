@@ -15,7 +15,7 @@
 
 static void any_size_in_any_pieces(void **state)
 {
-	static const size_t sizes[] = { 0, 1, (256u << 10) - 1, 256u << 10, (256u << 10) + 1, 512u << 10, (512u << 10) + 1, SIZE };
+	static const size_t sizes[] = { 0, 1, 65535, 65536, 65537, 128u << 10, (512u << 10) - 1, 512u << 10, (512u << 10) + 1, SIZE };
 	static const size_t pieces[] = { 1000, 65536, 256u << 10, 300000, SIZE };
 	unsigned char *data = malloc(SIZE), wanted[EVP_MAX_MD_SIZE], got[EVP_MAX_MD_SIZE];
 
