@@ -4,6 +4,8 @@
 
 test_formats.sh runs a bounded number; thousands are run by hand. A failure names its seed and number: `formats.py DIRECTORY 1 SEED:NUMBER` makes that
 image again, and keeps it."""
+import collections
+import json
 import os
 import random
 import resource
@@ -20,6 +22,7 @@ EDGES = [512, 4096, 65536, MIB, 2 * MIB, 32 * MIB, 64 * 4096]
 
 
 spent = {}  # processor seconds by program
+counts = collections.Counter()  # images by what they are
 
 
 class Failed(Exception):
@@ -118,20 +121,21 @@ def vmdk(rng, name, capacity, subformat, parent=None):
     scribble(rng, name, "vmdk", capacity)
 
 
-def qcow2_options(rng, extended=True):
+def qcow2_options(rng):
     cluster = rng.choice([512, 1024, 2048, 4096, 16384, 65536, 65536, 65536, 262144, 2 * MIB])
     options = [f"cluster_size={cluster}"]
     if rng.random() < 0.3:
+        counts["qcow2 v2"] += 1
         return ",".join(options + ["compat=0.10"])
-    if extended and cluster >= 16384 and rng.random() < 0.35:
+    if cluster >= 16384 and rng.random() < 0.35:
+        counts["qcow2 with subclusters"] += 1
         options.append("extended_l2=on")
-    if rng.random() < 0.3:
-        options.append("lazy_refcounts=on")
     if rng.random() < 0.2:
         options.append(f"refcount_bits={rng.choice([1, 8, 64])}")
-        if "refcount_bits=1" in options or "refcount_bits=8" in options or "refcount_bits=64" in options:
-            options = [o for o in options if o != "lazy_refcounts=on"]
+    elif rng.random() < 0.3:
+        options.append("lazy_refcounts=on")
     if rng.random() < 0.4:
+        counts["qcow2 zstd"] += 1
         options.append("compression_type=zstd")
     return ",".join(options)
 
@@ -145,7 +149,9 @@ def qcow2(rng, name, capacity, parent=None, parent_format="raw"):
             options += f",preallocation={rng.choice(['metadata', 'falloc', 'full'])}"
         run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, name, str(capacity))
     scribble(rng, name, "qcow2", capacity)
-    if capacity and rng.random() < 0.1:
+    # A snapshot's clusters are counted twice, which a count of one bit cannot: qemu-img makes none there (EINVAL).
+    if capacity and "refcount_bits=1" not in options.split(",") and rng.random() < 0.1:
+        counts["qcow2 with a snapshot"] += 1
         run("qemu-img", "snapshot", "-c", "s", name)
         scribble(rng, name, "qcow2", capacity, 5)
 
@@ -204,6 +210,15 @@ def own_hosted(rng, name, capacity):
                    redundant=rng.random() < 0.5, footer=packed and rng.random() < 0.5)
 
 
+def own_stream(rng, name, capacity):
+    """A stream as writers make it that are not qemu-img: tables behind their grains or in front, markers of all kinds, a footer."""
+    grain = rng.choice([8, 16, 128, 128, 128, 1024, 2048])
+    disk = grains(rng, capacity, grain * 512, True, 100)
+    text = writers.descriptor(None, [f"RW {capacity // 512} SPARSE \"{name}\""], create_type="streamOptimized")
+    writers.stream(name, capacity // 512, disk, rng, grain, rng.choice([1, 64, 128, 512, 512]), rng.randrange(1, 4), text,
+                   in_front=rng.random() < 0.3)
+
+
 def mixed_extents(rng, name):
     """Extents of all types side by side, as only a person would put them together; none is as long as a grain would have it.
 
@@ -232,65 +247,112 @@ def mixed_extents(rng, name):
     return total * 512
 
 
+def foreign(rng, capacity):
+    """An image that a qemu-img of ours reads for us: its name, format and capacity, which some of them round."""
+    capacity = max(capacity, 512)
+    fmt, options = rng.choice([
+        ("vpc", "subformat=dynamic"), ("vpc", "subformat=fixed"), ("vpc", "subformat=dynamic,force_size=on"),
+        ("vhdx", "subformat=dynamic"), ("vhdx", "subformat=fixed"), ("vhdx", f"subformat=dynamic,block_size={rng.choice([1, 2, 8]) * MIB}"),
+        ("vdi", "static=off"), ("vdi", "static=on"), ("qcow", ""), ("qed", f"cluster_size={rng.choice([4096, 65536, MIB])}"),
+        ("parallels", f"cluster_size={rng.choice([65536, MIB])}")])
+    counts[f"{fmt} {options}".strip()] += 1
+    name = f"disk.{fmt}"
+    if rng.random() < 0.5:
+        converted(rng, name, capacity, fmt, options, *(["-c"] if fmt == "qcow" and rng.random() < 0.5 else []))
+    else:
+        run("qemu-img", "create", "-q", "-f", fmt, *(["-o", options] if options else []), name, str(capacity))
+        scribble(rng, name, fmt, json.loads(run("qemu-img", "info", "-f", fmt, "--output", "json", name))["virtual-size"])
+    return name, fmt, json.loads(run("qemu-img", "info", "-f", fmt, "--output", "json", name))["virtual-size"]
+
+
+def qcow2_chain(rng, name, capacity):
+    base = max(512, rng.choice([capacity, capacity // 1024 * 512, capacity + 512 * 77]))
+    if rng.random() < 0.5:
+        raw_disk(rng, "base", base)
+        qcow2(rng, name, capacity, "base", "raw")
+    else:
+        converted(rng, "base", base, "qcow2", qcow2_options(rng), *rng.choice([["-c"], []]))
+        qcow2(rng, "middle", capacity, "base", "qcow2")
+        qcow2(rng, name, capacity, "middle", "qcow2")
+
+
+KINDS = ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized", "stream of others", "vmdk upon a vmdk",
+         "vmfsSparse, seSparse", "hosted sparse of others", "mixed extents", "qcow2", "qcow2", "qcow2 compressed", "qcow2 compressed",
+         "qcow2 upon others", "qcow2 upon others", "raw", "foreign", "foreign"]
+
+
+def kind_of(i):
+    return KINDS[i % len(KINDS)] if i % 64 != 63 else "2 TiB"
+
+
 def make(rng, i):
     """An image in the current directory: its name, format and capacity."""
     capacity = capacity_of(rng)
-    kind = i % 16 if i % 64 != 63 else 16
-    name = "disk.vmdk" if kind < 9 or kind == 16 else "disk.qcow2"
-    if kind < 4:
-        vmdk(rng, name, capacity, ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"][kind])
-    elif kind == 4:
-        converted(rng, name, capacity, "vmdk", "subformat=streamOptimized")
-    elif kind == 5:
+    kind = kind_of(i)
+    counts[kind] += 1
+    if kind == "foreign":
+        return foreign(rng, capacity)
+    name = "disk.qcow2" if kind.startswith("qcow2") else "disk.vmdk"
+    if kind in ("vmdk upon a vmdk", "vmfsSparse, seSparse", "hosted sparse of others", "stream of others", "raw"):
         capacity = max(capacity, 512)
+    if kind in KINDS[:4]:
+        vmdk(rng, name, capacity, kind)
+    elif kind == "streamOptimized":
+        converted(rng, name, capacity, "vmdk", "subformat=streamOptimized")
+    elif kind == "stream of others":
+        own_stream(rng, name, capacity)
+    elif kind == "vmdk upon a vmdk":
         vmdk(rng, "parent.vmdk", capacity, rng.choice(["monolithicSparse", "monolithicFlat", "twoGbMaxExtentFlat"]))
         vmdk(rng, name, capacity, "monolithicSparse", "parent.vmdk")
-    elif kind == 6:
+    elif kind == "vmfsSparse, seSparse":
         name = esx_chain(rng, capacity)
-        capacity = max(capacity, 512)
-    elif kind == 7:
-        capacity = max(capacity, 512)
+    elif kind == "hosted sparse of others":
         name = "own.vmdk"
         own_hosted(rng, name, capacity)
-    elif kind == 8:
+    elif kind == "mixed extents":
         capacity = mixed_extents(rng, name)
-    elif kind < 11:
+    elif kind == "qcow2":
         qcow2(rng, name, capacity)
-    elif kind < 13:
+    elif kind == "qcow2 compressed":
         converted(rng, name, capacity, "qcow2", qcow2_options(rng), "-c")
-    elif kind < 15:
-        base = max(512, rng.choice([capacity, capacity // 1024 * 512, capacity + 512 * 77]))
-        if rng.random() < 0.5:
-            raw_disk(rng, "base", base)
-            qcow2(rng, name, capacity, "base", "raw")
-        else:
-            converted(rng, "base", base, "qcow2", qcow2_options(rng), *rng.choice([["-c"], []]))
-            qcow2(rng, "middle", capacity, "base", "qcow2")
-            qcow2(rng, name, capacity, "middle", "qcow2")
-    elif kind < 16:
+    elif kind == "qcow2 upon others":
+        qcow2_chain(rng, name, capacity)
+    elif kind == "raw":
         name = "disk.raw"
-        capacity = max(capacity, 512)
         raw_disk(rng, name, capacity)
     else:
-        huge(rng, name)
+        name = huge(rng)
         capacity = 2 * TIB
+    counts["of 0 bytes"] += not capacity
+    counts["of 1 sector"] += capacity == 512
     return name, {"raw": "raw", "qcow2": "qcow2"}.get(name.rsplit(".", 1)[1], "vmdk"), capacity
 
 
-def huge(rng, name):
-    """2 TiB with a little at its ends and in its middle."""
-    kind = rng.choice(["monolithicSparse", "monolithicFlat", "streamOptimized", "twoGbMaxExtentSparse"])
+def huge(rng):
+    """2 TiB with a little at its ends and in its middle; its name."""
+    kind = rng.choice(["monolithicSparse", "monolithicFlat", "streamOptimized", "twoGbMaxExtentSparse", "seSparse", "qcow2", "qcow2"])
+    counts[f"2 TiB {kind}"] += 1
+    name = "disk.qcow2" if kind == "qcow2" else "disk.vmdk"
     commands = [f"write -P {rng.randrange(1, 256)} {at} 70000" for at in (0, TIB + 512 * rng.randrange(4096), 2 * TIB - 70144)]
-    if kind == "streamOptimized":
+    if kind == "seSparse":
+        disk = {at // 4096: rng.randbytes(4096) for at in (0, TIB, 2 * TIB - 4096)}
+        writers.sesparse("disk-sesparse.vmdk", 2 * TIB // 512, disk)
+        writers.descriptor(name, [f"RW {2 * TIB // 512} SESPARSE \"disk-sesparse.vmdk\""], create_type=kind)
+    elif kind == "streamOptimized":
         with open("source", "wb") as f:
             f.truncate(2 * TIB)
             for at in (0, TIB, 2 * TIB - 5120):
                 f.seek(at)
                 f.write(rng.randbytes(5120))
         run("qemu-img", "convert", "-q", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", "source", name)
+    elif kind == "qcow2":
+        options = ["cluster_size=65536", "cluster_size=2M", "extended_l2=on,cluster_size=128k"]
+        run("qemu-img", "create", "-q", "-f", kind, "-o", rng.choice(options), name, str(2 * TIB))
+        run("qemu-io", "-f", kind, *(word for c in commands for word in ("-c", c)), name)
     else:
         run("qemu-img", "create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", name, str(2 * TIB))
         run("qemu-io", "-f", "vmdk", *(word for c in commands for word in ("-c", c)), name)
+    return name
 
 
 def feed(rng, name):
@@ -347,9 +409,21 @@ def check(rng, name, fmt, capacity):
     if capacity < TIB:
         if f"digest {digest}\n" not in run(VIC, "inspect", "-q", name):
             raise Failed("inspect tells another digest")
-        if os.path.getsize(name) < 2 * MIB and not by_tables and (fmt == "raw" or "streamOptimized" in run(VIC, "inspect", "-q", "--fast", name)):
+        streamed = fmt == "raw" or "streamOptimized" in run(VIC, "inspect", "-q", "--fast", name)
+        if os.path.getsize(name) < 4 * MIB and not by_tables and streamed:
+            counts["read as streams too, in random parts"] += 1
             if feed(rng, name) != digest:
                 raise Failed("as a stream it has another digest")
+        if fmt == "vmdk" and capacity and streamed and not by_tables:
+            counts["streams read by their tables too"] += 1
+            if run(VIC, "convert", "-q", "--digest", "--format", "vmdk", name, "out").strip() != digest:
+                raise Failed("by its tables it has another digest")
+    if capacity and rng.random() < 0.1:
+        counts["written as qcow2 too"] += 1
+        run(VIC, "convert", "-q", name, "out.qcow2", *(["--format", "vmdk"] if by_tables else []))
+        run("qemu-img", "check", "-q", "-f", "qcow2", "out.qcow2")
+        if f"digest {digest}\n" not in run(VIC, "inspect", "-q", "out.qcow2"):
+            raise Failed("written as qcow2 it has another digest")
 
 
 def one(seed, i):
@@ -371,11 +445,12 @@ def main():
             one(seed, i)
         except Failed as why:
             failed += 1
-            print(f"image {seed}:{i} (kind {i % 16}): {why}", flush=True)
+            print(f"image {seed}:{i} ({kind_of(i)}): {why}", flush=True)
         os.chdir("..")
         if not first:
             subprocess.run(["rm", "-r", work], check=True)
     print(", ".join(f"{k} {v:.1f} s" for k, v in sorted(spent.items())))
+    print(", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()) if n))
     print(f"{count} images of the seed {seed}, {failed} failed")
     sys.exit(1 if failed else 0)
 

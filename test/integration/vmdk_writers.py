@@ -131,6 +131,82 @@ def hosted(path, sectors, disk, grain=128, entries=512, order=None, packed=False
             f.write(struct.pack(f"<{tables * entries}I", *(places.get(g, 1 if g in disk else 0) for g in range(tables * entries))))
 
 
+def deflated(rng, data):
+    return zlib.compress(data, rng.choice([0, 1, 6, 9]))
+
+
+def stream(path, sectors, disk, rng, grain=128, entries=512, version=3, descriptor="", in_front=False):
+    """A streamOptimized VMDK, its grains in ascending order; with rng, of what is left to the writer, now one and now the other."""
+    grains = -(-sectors // grain)
+    tables = -(-grains // entries)
+    table_bytes, directory_bytes = up(entries * 4, SECTOR), up(tables * 4, SECTOR)
+    zeros = any(b is None for b in disk.values())
+    rows, places = {}, {}
+
+    def marker(f, kind, length):
+        f.write(struct.pack("<QII", length // SECTOR, 0, kind).ljust(SECTOR, b"\0"))
+
+    def table(t):
+        return struct.pack(f"<{entries}I", *rows.get(t, [0] * entries)).ljust(table_bytes, b"\0")
+
+    def head(directory, overhead):
+        h = b"KDMV" + struct.pack("<II", version, 0x30001 | (4 if zeros else 0))
+        h += struct.pack("<QQQQI", sectors, grain, 1, 20, entries) + struct.pack("<QQQB", 0, directory, overhead, 0) + b"\n \r\n"
+        return (h + struct.pack("<H", 1)).ljust(SECTOR, b"\0")
+
+    used = sorted({g // entries for g in disk})
+    front = 21 * SECTOR
+    overhead = front // SECTOR
+    if in_front:
+        for i, t in enumerate(used):
+            places[t] = (front + directory_bytes + i * table_bytes) // SECTOR
+        overhead = (front + directory_bytes + len(used) * table_bytes) // SECTOR
+    overhead = up(overhead, rng.choice([1, 8, 128]))
+    with open(path, "wb") as f:
+        f.seek(SECTOR)
+        f.write(descriptor.encode())
+        f.seek(overhead * SECTOR)
+        for t in used:
+            row = rows[t] = [0] * entries
+            for g in sorted(g for g in disk if g // entries == t):
+                if disk[g] is None:
+                    row[g % entries] = 1
+                    continue
+                row[g % entries] = f.tell() // SECTOR
+                data = disk[g]
+                if (g + 1) * grain > sectors and rng.random() < 0.5:  # the disk ends within it
+                    data = data[:(sectors - g * grain) * SECTOR]
+                z = deflated(rng, data)
+                f.write(struct.pack("<QI", g * grain, len(z)) + z)
+                f.write(b"\0" * (up(f.tell(), SECTOR) - f.tell()))
+                if rng.random() < 0.05:
+                    marker(f, 4, 0)
+            if not in_front:
+                marker(f, 1, table_bytes)
+                places[t] = f.tell() // SECTOR
+                f.write(table(t))
+        directory = struct.pack(f"<{tables}I", *(places.get(t, 0) for t in range(tables)))
+        if in_front:
+            if rng.random() < 0.5:
+                marker(f, 0, 0)
+            f.seek(0)
+            f.write(head(front // SECTOR, overhead))
+            f.seek(front)
+            f.write(directory)
+            for t in used:
+                f.seek(places[t] * SECTOR)
+                f.write(table(t))
+            return
+        marker(f, 2, directory_bytes)
+        at = f.tell() // SECTOR
+        f.write(directory.ljust(directory_bytes, b"\0"))
+        marker(f, 3, SECTOR)
+        f.write(head(at, overhead))
+        marker(f, 0, 0)
+        f.seek(0)
+        f.write(head(0xFFFFFFFFFFFFFFFF, overhead))
+
+
 def descriptor(path, extents, cid=0x12345678, parent=None, parent_cid=0xFFFFFFFF, create_type="vmfs"):
     """extents: lines, each as "RW 8 FLAT \\"x\\" 0"."""
     text = f"# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={cid:08x}\nparentCID={parent_cid:08x}\ncreateType=\"{create_type}\"\n"
