@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,30 +20,35 @@ static char *claim_path(const char *directory)
 	return asprintf(&path, "%s/" CLAIM_NAME, directory) < 0 ? NULL : path;
 }
 
-static json_t *load(const char *path)
+/* The claim's file, locked until it is closed: -1 with errno. */
+static int open_claim(const char *path, bool write)
 {
-	return access(path, F_OK) == 0 ? json_load_file(path, 0, NULL) : NULL;
+	AUTO_FD int fd = open(path, (write ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int given = fd;
+
+	while (fd >= 0 && flock(fd, write ? LOCK_EX : LOCK_SH) < 0)
+		if (errno != EINTR)
+			return -1;
+	fd = -1;
+	return given;
 }
 
-/* Written beside, and put in place whole: over the old one, or only where there is none. */
-static int put(const char *path, const char *import, const json_t *of, bool over, struct error **err)
+/* NULL: it says nothing, or was not written to its end. */
+static json_t *load(int fd)
+{
+	return fd >= 0 ? json_loadfd(fd, 0, NULL) : NULL;
+}
+
+/* In place, so that the lock is on what the next one opens. Cut in the middle it says nothing, and what lies there is doubted. */
+static int put(int fd, const char *path, const char *import, const json_t *of, struct error **err)
 {
 	AUTO_JSON json_t *json = json_pack("{s:s, s:O}", "import", import, "of", of);
-	AUTO_FREE char *beside = NULL;
-	int result, why;
 
-	if (!json || asprintf(&beside, "%s.XXXXXX", path) < 0) {
-		beside = NULL;
+	if (!json)
 		return error_set_errno(err, ENOMEM, "cannot write %s", path);
-	}
-	AUTO_FD int fd = mkostemp(beside, O_CLOEXEC);
-	if (fd < 0)
-		return error_set_errno(err, errno, "cannot create %s", beside);
-	result = json_dumpfd(json, fd, JSON_INDENT(2)) < 0 || fsync(fd) < 0 ? -1 : over ? rename(beside, path) : link(beside, path);
-	why = errno;
-	if (result < 0 || !over)
-		unlink(beside);
-	return result < 0 ? error_set_errno(err, why, "cannot write %s", path) : 0;
+	if (lseek(fd, 0, SEEK_SET) < 0 || ftruncate(fd, 0) < 0 || json_dumpfd(json, fd, JSON_INDENT(2)) < 0 || fsync(fd) < 0)
+		return error_set_errno(err, errno, "cannot write %s", path);
+	return 0;
 }
 
 static int check_holder(const char *directory, const json_t *claim, const char *import, struct error **err)
@@ -59,33 +65,33 @@ static int check_holder(const char *directory, const json_t *claim, const char *
 int claim_take(const char *directory, const char *import, const json_t *of, struct error **err)
 {
 	AUTO_FREE char *path = claim_path(directory);
-	AUTO_JSON json_t *claim = path ? load(path) : NULL, *first = NULL;
-	bool known = json_path_string(claim, "import") != NULL;
+	AUTO_JSON json_t *claim = NULL;
+	AUTO_FD int fd = -1;
+	struct stat st;
 
 	if (!path)
 		return error_set_errno(err, ENOMEM, "cannot claim %s", directory);
-	if (check_holder(directory, claim, import, err) < 0)
-		return -1;
-	if (known && json_equal(json_object_get(claim, "of"), of))
-		return 0;
-	journal_doubt(directory);
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
 		return error_set_errno(err, errno, "cannot create the directory %s", directory);
-	if (known || access(path, F_OK) == 0) /* one that cannot be read is nobody's */
-		return put(path, import, of, true, err);
-	if (put(path, import, of, false, err) == 0)
-		return 0;
-	first = load(path); /* somebody was faster */
-	if (!json_path_string(first, "import") || !strcmp(json_path_string(first, "import"), import))
+	fd = open_claim(path, true);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "cannot open %s", path);
+	if (!st.st_nlink)
+		return error_set(err, ERROR_TRANSIENT, "DirectoryRemoved", "%s was removed while it was claimed", directory);
+	claim = load(fd);
+	if (check_holder(directory, claim, import, err) < 0)
 		return -1;
-	error_free(move_ptr(*err));
-	return check_holder(directory, first, import, err);
+	if (json_path_string(claim, "import") && json_equal(json_object_get(claim, "of"), of))
+		return 0;
+	journal_doubt(directory);
+	return put(fd, path, import, of, err);
 }
 
 char *claim_holder(const char *directory)
 {
 	AUTO_FREE char *path = claim_path(directory);
-	AUTO_JSON json_t *claim = path ? load(path) : NULL;
+	AUTO_FD int fd = path ? open_claim(path, false) : -1;
+	AUTO_JSON json_t *claim = load(fd);
 	const char *holder = json_path_string(claim, "import");
 
 	return holder ? strdup(holder) : NULL;

@@ -158,7 +158,7 @@ def qcow2(rng, name, capacity, parent=None, parent_format="raw"):
 
 def converted(rng, name, capacity, fmt, options, *flags):
     raw_disk(rng, "source", capacity)
-    run("qemu-img", "convert", "-q", "-f", "raw", "-O", fmt, "-o", options, *flags, "source", name)
+    run("qemu-img", "convert", "-q", "-f", "raw", "-O", fmt, *(["-o", options] if options else []), *flags, "source", name)
     os.unlink("source")
 
 

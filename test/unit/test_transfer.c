@@ -26,8 +26,13 @@ struct fake {
 	atomic_int other;          /* from the second MiB on, this is added to the bytes */
 	atomic_bool resumable;     /* it sends disks from any byte on */
 	atomic_bool started;       /* at the end of the first disk's stream the machine turns out to have been started */
-	atomic_bool by_place;      /* the last disk is read by place */
+	atomic_bool by_place;      /* one disk is read by place */
+	bool whole;                /* as source_disk's */
+	size_t place;              /* which one */
+	const char *format;        /* as which it is: "raw", or "vmdk" of a descriptor that names two extents */
+	atomic_uint cut_reads;     /* so many times reading breaks off in its second half */
 	atomic_uint opened, wrong; /* so often it was; so many times what was read turns out to be wrong at the end */
+	_Atomic uint64_t lowest;   /* byte of the disk that was read since it was opened last */
 	atomic_uint resumed, busy; /* streams that began in the middle; such as are refused before the first byte */
 	_Atomic uint64_t sent;
 	struct source_disk disks[3];
@@ -54,10 +59,18 @@ static struct source_export *fake_begin(struct source *source, const struct vm_m
 						    .capacity = model->disks[i].capacity,
 						    .host = "esx1",
 						    .resumable = f->resumable,
-						    .by_place = f->by_place && i == 2,
-						    .whole = f->by_place && i == 2 };
+						    .by_place = f->by_place && i == f->place,
+						    .whole = f->whole };
+	if (f->by_place)
+		f->disks[f->place].format = f->format;
 	f->export = (struct source_export){ .ops = source->ops, .disks = f->disks, .disk_count = model->disk_count, .endpoint = "vcenter" };
 	return &f->export;
+}
+
+/* What the disk has at [at, at + len), which is of one 64 KiB: every other of them is a hole. */
+static void fill(const struct fake *f, size_t i, uint64_t at, char *data, size_t len)
+{
+	memset(data, at / 65536 % 2 ? 0 : (int)i + 1 + (at >> 20 ? f->other : 0), len);
 }
 
 static int fake_resume(struct source_export *e, size_t i, uint64_t from, source_sink sink, void *arg, struct cancel *cancel,
@@ -86,8 +99,7 @@ static int fake_resume(struct source_export *e, size_t i, uint64_t from, source_
 	for (uint64_t at = from; left; at += sizeof piece) {
 		size_t n = left < sizeof piece ? (size_t)left : sizeof piece;
 
-		/* every other piece is a hole */
-		memset(piece, at / sizeof piece % 2 ? 0 : (int)i + 1 + (at >> 20 ? f->other : 0), sizeof piece);
+		fill(f, i, at, piece, sizeof piece);
 		if (sink(arg, piece, n, err) < 0)
 			return -1;
 		left -= n;
@@ -104,18 +116,43 @@ static int fake_resume(struct source_export *e, size_t i, uint64_t from, source_
 	return error_set(err, ERROR_TRANSIENT, "NotPoweredOff", "it was started");
 }
 
+#define FIRST_EXTENT (UINT64_C(1) << 20) /* bytes */
+
+/* A file of the disk that is read by place. */
+struct place {
+	struct fake *fake;
+	uint64_t start;   /* byte of the disk */
+	const char *text; /* its content, when it is not the disk's */
+};
+
 static int read_by_place(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
 {
-	(void)arg;
-	(void)offset;
-	(void)err;
-	memset(data, 3, len);
+	const struct place *place = arg;
+	struct fake *f = place->fake;
+	uint64_t from = place->start + offset;
+
+	if (place->text) {
+		memcpy(data, place->text + offset, len);
+		return 0;
+	}
+	if (f->cut_reads && from >= f->disks[f->place].capacity / 2) {
+		f->cut_reads--;
+		return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk")
+				    : error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
+	}
+	f->lowest = from < f->lowest ? from : f->lowest;
+	f->sent += len;
+	for (size_t done = 0, n; done < len; done += n) {
+		n = 65536 - (from + done) % 65536;
+		n = n < len - done ? n : len - done;
+		fill(f, f->place, from + done, (char *)data + done, n);
+	}
 	return 0;
 }
 
 static int finish_by_place(void *arg, struct error **err)
 {
-	struct fake *f = arg;
+	struct fake *f = ((struct place *)arg)->fake;
 
 	if (!f->wrong)
 		return 0;
@@ -125,13 +162,35 @@ static int finish_by_place(void *arg, struct error **err)
 
 static struct disk_input *fake_open(struct source_export *e, size_t i, const char *name, struct cancel *cancel, struct error **err)
 {
-	static const struct disk_input_ops ops = { .read = read_by_place, .finish = finish_by_place };
+	static const struct disk_input_ops ops = { .read = read_by_place, .finish = finish_by_place, .close = free };
+	static const char text[] = "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n"
+				   "RW 2048 FLAT \"a\" 0\nRW 4097 FLAT \"b\" 0\n";
 	struct fake *f = fake_of(e);
+	uint64_t size = f->disks[i].capacity;
+	struct place place = { .fake = f };
 
-	(void)name;
 	(void)cancel;
-	f->opened++;
-	return disk_input_new("by place", f->disks[i].capacity, &ops, f, err);
+	assert_int_equal(i, f->place);
+	if (!name) {
+		f->opened++;
+		f->lowest = UINT64_MAX;
+		if (!strcmp(f->format, "vmdk")) {
+			place.text = text;
+			size = sizeof text - 1;
+		}
+	} else if (!strcmp(name, "a")) {
+		size = FIRST_EXTENT;
+	} else if (!strcmp(name, "b")) {
+		place.start = FIRST_EXTENT;
+		size -= FIRST_EXTENT;
+	} else {
+		error_set(err, ERROR_NOT_FOUND, "NoFile", "there is no %s", name);
+		return NULL;
+	}
+	struct place *copy = malloc(sizeof *copy);
+	assert_non_null(copy);
+	*copy = place;
+	return disk_input_new("by place", size, &ops, copy, err);
 }
 
 static int fake_stream(struct source_export *e, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err)
@@ -204,6 +263,7 @@ static void notified(void *arg, const char *key)
 
 struct bench {
 	struct fake fake;
+	struct metrics *metrics;
 	struct transfer_engine *engine;
 	char directory[64], below[80];
 };
@@ -213,6 +273,7 @@ static void setup_notified(struct bench *b, unsigned notify_ms)
 	struct transfer_options options = { .notify = notified, .arg = b, .notify_ms = notify_ms };
 
 	memset(b, 0, sizeof *b);
+	options.metrics = b->metrics = metrics_new();
 	b->fake.source.ops = &fake_ops;
 	strcpy(b->directory, "/tmp/test_transfer.XXXXXX");
 	assert_non_null(mkdtemp(b->directory));
@@ -231,6 +292,7 @@ static void teardown(struct bench *b)
 	char parent[80];
 
 	transfer_engine_free(b->engine);
+	metrics_free(b->metrics);
 	assert_int_equal(journal_remove(b->below, NULL), 0);
 	snprintf(parent, sizeof parent, "%s/a", b->directory);
 	rmdir(parent);
@@ -448,7 +510,9 @@ static void test_a_wrong_input_is_read_again(void **state)
 
 	(void)state;
 	setup(&b);
-	b.fake.by_place = true;
+	b.fake.by_place = b.fake.whole = true;
+	b.fake.place = 2;
+	b.fake.format = "raw";
 	b.fake.wrong = 1;
 	assert_int_equal(start(&b, NULL, NULL), 0);
 	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
@@ -549,6 +613,109 @@ static void test_goes_on_in_the_middle(void **state)
 	assert_int_equal(fseek(f, 2 << 20, SEEK_SET), 0);
 	assert_int_equal(fgetc(f), 1 + 40);
 	fclose(f);
+	teardown(&b);
+}
+
+/* Waits for the end, which is to be this one, and forgets the job. */
+static void expect_end(struct bench *b, enum transfer_state state)
+{
+	struct transfer_status status;
+	char path[128];
+
+	assert_int_equal(start(b, NULL, NULL), 0);
+	assert_int_equal(wait_end(b, &status), state);
+	if (state == TRANSFER_DONE) {
+		snprintf(path, sizeof path, "%s/disk-0.raw", b->below);
+		check_disk(b, 0);
+		check_digest(path, status.disks[0].digest);
+	}
+	transfer_status_clear(&status);
+	transfer_end(b->engine, "job");
+}
+
+static double received(struct bench *b)
+{
+	return series_get(metric_with(metrics_add(b->metrics, METRIC_COUNTER, "vm_import_source_bytes_total", "kind", ""), "Fake", NULL));
+}
+
+/* So does a disk that is read by place, whatever it is made of. */
+static void test_reading_goes_on_in_the_middle(void **state)
+{
+	static const char *const formats[] = { "raw", "vmdk" };
+	char first[DISK_DIGEST_TEXT_SIZE], path[128];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct bench b;
+
+		setup(&b);
+		snprintf(path, sizeof path, "%s/disk-0.raw", b.below);
+		b.fake.by_place = true;
+		b.fake.format = formats[i];
+		b.fake.cut_reads = 1;
+		expect_end(&b, TRANSFER_DONE);
+		assert_int_equal(b.fake.opened, 2);
+		assert_in_range(b.fake.lowest, 1 << 20, 2 << 20);
+		assert_int_equal(disk_digest_file(path, NULL, first, NULL), 0);
+		/* What is read is counted: that of the disks, and the descriptor each time it is opened. */
+		assert_in_range((uint64_t)received(&b), b.fake.sent, b.fake.sent + 2 * 1024);
+		/* What another process began, too. */
+		assert_int_equal(journal_remove(b.below, NULL), 0);
+		b.fake.opened = 0;
+		b.fake.cut_reads = 1;
+		b.fake.permanent = true;
+		expect_end(&b, TRANSFER_FAILED);
+		assert_int_equal(b.fake.opened, 1);
+		assert_int_equal(b.fake.lowest, 0);
+		expect_end(&b, TRANSFER_DONE);
+		assert_int_equal(b.fake.opened, 2);
+		assert_in_range(b.fake.lowest, 1 << 20, 2 << 20);
+		check_digest(path, first);
+		/* The machine ran: nothing of before is believed. */
+		journal_doubt(b.below);
+		b.fake.other = 40;
+		b.fake.cut_reads = 1;
+		expect_end(&b, TRANSFER_FAILED);
+		assert_int_equal(b.fake.lowest, 0);
+		expect_end(&b, TRANSFER_DONE);
+		assert_in_range(b.fake.lowest, 1 << 20, 2 << 20);
+		teardown(&b);
+	}
+}
+
+/* Where only all of a file shows that it is right, every try reads all of it. */
+static void test_what_is_checked_as_a_whole_is_read_whole(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.by_place = b.fake.whole = true;
+	b.fake.format = "raw";
+	b.fake.cut_reads = 1;
+	expect_end(&b, TRANSFER_DONE);
+	assert_int_equal(b.fake.opened, 2);
+	assert_int_equal(b.fake.lowest, 0);
+	teardown(&b);
+}
+
+/* An image that names what its source has not. */
+static void test_what_a_source_does_not_have_is_told(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.fake.by_place = true;
+	b.fake.place = 1; /* of another capacity than the descriptor's extents have */
+	b.fake.format = "vmdk";
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	assert_non_null(strstr(status.error->message, "Hard disk 2"));
+	assert_int_equal(status.error->class, ERROR_PERMANENT);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.aborted, 1);
 	teardown(&b);
 }
 
@@ -685,6 +852,9 @@ int main(void)
 		cmocka_unit_test(test_a_wrong_input_is_read_again),
 		cmocka_unit_test(test_breaks_are_fetched_again),
 		cmocka_unit_test(test_goes_on_in_the_middle),
+		cmocka_unit_test(test_reading_goes_on_in_the_middle),
+		cmocka_unit_test(test_what_is_checked_as_a_whole_is_read_whole),
+		cmocka_unit_test(test_what_a_source_does_not_have_is_told),
 		cmocka_unit_test(test_permanent_failure_aborts),
 		cmocka_unit_test(test_figures_change_with_notifications_only),
 		cmocka_unit_test(test_cancel_lets_go_at_once),
