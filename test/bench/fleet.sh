@@ -6,45 +6,15 @@
 #   BENCH_MIB=256            size of each disk, 70 % of it filled
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")/../.." && pwd)
-vic=${VIC:-$here/build/release/controller/vm-import-controller}
+. "$(dirname "$0")/vsphere.sh"
 per_host=${BENCH_STREAMS_PER_HOST:-1} mib=${BENCH_MIB:-256} imports=40 machines=2000 throttle=30
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/vm-import-controller/bench
-mkdir -p "$cache"
-[ -x "$vic" ] || { echo "fleet.sh: build $vic first, or name another in VIC" >&2; exit 2; }
 
-work=$(mktemp -d "$cache/fleet.XXXXXX")
-export VSPHERE_STATE=$work/vsphere VSPHERE_INVENTORY=$work/inventory.json VSPHERE_LISTEN=127.0.0.1:0 VSPHERE_ADMIN=127.0.0.1:0
-trap '"$here/test/peers/vsphere/down.sh"; rm -rf "$work"' EXIT
-jq -n --argjson imports $imports --argjson machines $machines --argjson throttle $throttle --argjson mib "$mib" '
+vsphere_up < <(jq -n --argjson imports $imports --argjson machines $machines --argjson throttle $throttle --argjson mib "$mib" '
 	{user: "bench", password: "bench", lease: {initSeconds: 0.5, timeoutSeconds: 300}, nfc: {streamMBps: $throttle, maxStreams: 52},
 	 datacenters: [{name: "DC1", hosts: [range(4) | {name: "esx\(.).test", address: "127.0.0.\(21 + .):0"}],
 	 vms: ([range($imports) | {name: "import-\(.)", host: "esx\(. % 4).test", disks: [{capacityMB: $mib, fill: {seed: 70, percent: 70}}]}]
-		+ [range($machines - $imports) | {name: "other-\(.)", host: "esx\(. % 4).test"}])}]}' >"$VSPHERE_INVENTORY"
-eval "$("$here/test/peers/go.sh")"
-eval "$("$here/test/peers/vsphere/up.sh")"
-{
-	cat <<-END
-	apiVersion: v1
-	kind: Secret
-	metadata: {name: vcenter}
-	stringData: {username: bench, password: bench, thumbprint: "$VSPHERE_THUMBPRINT"}
-	---
-	apiVersion: migration.harvesterhci.io/v1beta1
-	kind: VmwareSource
-	metadata: {name: vcenter}
-	spec: {endpoint: "$VSPHERE_URL", dc: DC1, credentials: {name: vcenter}}
-	END
-	for ((i = 0; i < imports; i++)); do
-		cat <<-END
-		---
-		apiVersion: migration.harvesterhci.io/v1beta1
-		kind: VirtualMachineImport
-		metadata: {name: import-$i}
-		spec: {virtualMachineName: import-$i, sourceCluster: {kind: VmwareSource, name: vcenter}}
-		END
-	done
-} >"$work/manifests.yaml"
+		+ [range($machines - $imports) | {name: "other-\(.)", host: "esx\(. % 4).test"}])}]}')
+eval "manifests import-{0..$((imports - 1))}" >"$work/manifests.yaml"
 # One alone, so that the peer has compressed the content, which is the same for all.
 "$vic" import -q --vm import-0 -f "$work/manifests.yaml" -o "$work/first" >/dev/null
 rm -rf "$work/first"
@@ -86,7 +56,7 @@ print("value high_water_a_host " + " ".join(str(h["HighWater"]) for n, h in sort
 open(os.environ["VSPHERE_STATE"] + "/calls", "w").write(json.dumps(last["calls"]))
 END
 wait $pid
-[ "$(grep -c '/disk-0.raw ' "$work/printed")" = $imports ] || { echo "fleet.sh: not all imports are done" >&2; exit 1; }
+[ "$(grep -c '/disk-0.raw ' "$work/printed")" = $imports ] || { echo "$bench: not all imports are done" >&2; exit 1; }
 raw=$(curl -fsS "$VSPHERE_ADMIN_URL/state" | jq -r '.vms[] | select(.Path == "/DC1/vm/import-0") | .Disks[0].Source')
 for i in 0 13 $((imports - 1)); do cmp "$raw" "$work/out/import-$i/disk-0.raw"; done
 jq -r --argjson n $imports '"value soap_calls_an_import " + (([.[]] | add) / $n * 10 | round / 10 | tostring) + " (" + ([to_entries[] | "\(.key) \(.value / $n * 100 | round / 100)"] | join(", ")) + ")"' "$VSPHERE_STATE/calls"

@@ -5,43 +5,18 @@
 #   BENCH_GIB=8      size of the disk; convert.sh makes it
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")/../.." && pwd)
-vic=${VIC:-$here/build/release/controller/vm-import-controller}
+. "$(dirname "$0")/vsphere.sh"
 gib=${BENCH_GIB:-8}
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/vm-import-controller/bench
 raw=$cache/disk-$gib.raw
+[ -e "$raw" ] || { echo "$bench: run convert.sh first, it makes the disk" >&2; exit 2; }
 
-[ -x "$vic" ] || { echo "import.sh: build $vic first, or name another in VIC" >&2; exit 2; }
-[ -e "$raw" ] || { echo "import.sh: run convert.sh first, it makes the disk" >&2; exit 2; }
-
-work=$(mktemp -d "$cache/run.XXXXXX")
-export VSPHERE_STATE=$work/vsphere VSPHERE_INVENTORY=$work/inventory.json VSPHERE_LISTEN=127.0.0.1:0 VSPHERE_ADMIN=127.0.0.1:0
-trap '"$here/test/peers/vsphere/down.sh"; rm -rf "$work"' EXIT
-cat >"$VSPHERE_INVENTORY" <<END
+vsphere_up <<END
 {"user": "bench", "password": "bench", "lease": {"initSeconds": 0.1, "timeoutSeconds": 3600},
  "datacenters": [{"name": "DC1", "hosts": [{"name": "esx1.test", "address": "127.0.0.11:0"}],
  "vms": [{"name": "bench", "disks": [{"file": "$raw"}]}]}]}
 END
-eval "$("$here/test/peers/go.sh")"
-eval "$("$here/test/peers/vsphere/up.sh")"
-cat >"$work/manifests.yaml" <<END
-apiVersion: v1
-kind: Secret
-metadata: {name: vcenter}
-stringData: {username: bench, password: bench, thumbprint: "$VSPHERE_THUMBPRINT"}
----
-apiVersion: migration.harvesterhci.io/v1beta1
-kind: VmwareSource
-metadata: {name: vcenter}
-spec: {endpoint: "$VSPHERE_URL", dc: DC1, credentials: {name: vcenter}}
----
-apiVersion: migration.harvesterhci.io/v1beta1
-kind: VirtualMachineImport
-metadata: {name: bench}
-spec: {virtualMachineName: bench, sourceCluster: {kind: VmwareSource, name: vcenter}}
-END
+manifests bench >"$work/manifests.yaml"
 
-now() { date +%s%N; }
 run() { "$vic" import --quiet -f "$work/manifests.yaml" -o "$work/out" >"$work/said"; }
 run # the peer compresses the disk once, and keeps it
 rm -rf "$work/out"
@@ -60,7 +35,7 @@ pid=$!
 while sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' /proc/$pid/status 2>/dev/null; do sleep 0.1; done >"$work/rss"
 wait $pid
 ours=$((($(now) - start) / 1000))
-qemu-img compare -q -f raw -F raw "$raw" "$work/out/bench/disk-0.raw" || { echo "import.sh: the disk is not the same" >&2; exit 1; }
+qemu-img compare -q -f raw -F raw "$raw" "$work/out/bench/disk-0.raw" || { echo "$bench: the disk is not the same" >&2; exit 1; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f\n", a / b }'; }
 echo "ratio import_vs_floor $(ratio $ours $floor)"
 echo "value import_seconds $(ratio $ours 1000000) s"

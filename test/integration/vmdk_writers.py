@@ -189,6 +189,7 @@ def stream(path, sectors, disk, rng, grain=128, entries=512, version=3, descript
         if in_front:
             if rng.random() < 0.5:
                 marker(f, 0, 0)
+            f.truncate(f.tell())
             f.seek(0)
             f.write(head(front // SECTOR, overhead))
             f.seek(front)

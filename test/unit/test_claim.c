@@ -6,46 +6,35 @@
 
 #include <cmocka.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "scratch.h"
 #include "transfer/claim.h"
 #include "transfer/journal.h"
 #include "json/codec.h"
 
-static char above[64], directory[80], claim[96];
+static char target[96], claim[128];
 
 static int setup(void **state)
 {
-	(void)state;
-	strcpy(above, "/tmp/test_claim.XXXXXX");
-	if (!mkdtemp(above))
+	if (scratch_make(state) < 0)
 		return -1;
-	snprintf(directory, sizeof directory, "%s/vm", above);
-	snprintf(claim, sizeof claim, "%s/.import.json", directory);
+	snprintf(target, sizeof target, "%s/vm", directory);
+	snprintf(claim, sizeof claim, "%s/.import.json", target);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return journal_remove(directory, NULL) < 0 ? -1 : rmdir(above);
 }
 
 static int take(const char *import, const char *machine, struct error **err)
 {
 	AUTO_JSON json_t *of = json_pack("{s:s}", "machine", machine);
 
-	return claim_take(directory, import, of, err);
+	return claim_take(target, import, of, err);
 }
 
 static void assert_holder(const char *import)
 {
-	AUTO_FREE char *holder = claim_holder(directory);
+	AUTO_FREE char *holder = claim_holder(target);
 
 	if (!import)
 		assert_null(holder);
@@ -63,18 +52,18 @@ static void write_file(const char *path, const char *text)
 }
 
 /* A disk that is recorded as finished, as far as journal_doubt looks. */
-static void make_disk(char path[128])
+static void make_disk(char path[160])
 {
-	snprintf(path, 128, "%s/disk-0.raw", directory);
+	snprintf(path, 160, "%s/disk-0.raw", target);
 	write_file(path, "x");
-	snprintf(path, 128, "%s/.disk-0.raw.journal", directory);
+	snprintf(path, 160, "%s/.disk-0.raw.journal", target);
 	write_file(path, "{}");
 }
 
 static void test_a_directory_is_one_imports(void **state)
 {
 	AUTO_ERROR struct error *err = NULL;
-	char recorded[128];
+	char recorded[160];
 
 	(void)state;
 	assert_holder(NULL);
@@ -87,7 +76,7 @@ static void test_a_directory_is_one_imports(void **state)
 	assert_string_equal(err->reason, "DirectoryTaken");
 	assert_int_equal(err->class, ERROR_PERMANENT);
 	assert_non_null(strstr(err->message, "default/a"));
-	assert_non_null(strstr(err->message, directory));
+	assert_non_null(strstr(err->message, target));
 	assert_holder("default/a");
 	assert_int_equal(access(recorded, F_OK), 0);
 }
@@ -95,7 +84,7 @@ static void test_a_directory_is_one_imports(void **state)
 /* The import names another machine now: what is there of the first one is not this one's. */
 static void test_another_machines_disks_are_doubted(void **state)
 {
-	char recorded[128];
+	char recorded[160];
 
 	(void)state;
 	assert_int_equal(take("default/a", "vm-1", NULL), 0);
@@ -114,9 +103,9 @@ static void test_disks_of_nobody_are_doubted(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-		char recorded[128];
+		char recorded[160];
 
-		assert_int_equal(mkdir(directory, 0700), 0);
+		assert_int_equal(mkdir(target, 0700), 0);
 		if (texts[i])
 			write_file(claim, texts[i]);
 		make_disk(recorded);
@@ -124,7 +113,7 @@ static void test_disks_of_nobody_are_doubted(void **state)
 		assert_int_equal(take("default/a", "vm-1", NULL), 0);
 		assert_int_equal(access(recorded, F_OK), -1);
 		assert_holder("default/a");
-		assert_int_equal(journal_remove(directory, NULL), 0);
+		assert_int_equal(journal_remove(target, NULL), 0);
 	}
 }
 
@@ -134,13 +123,13 @@ static void test_what_cannot_be_written_is_told(void **state)
 	struct stat st;
 
 	(void)state;
-	write_file(directory, "a file");
+	write_file(target, "a file");
 	assert_int_equal(take("default/a", "vm-1", &err), -1);
-	assert_non_null(strstr(err->message, directory));
+	assert_non_null(strstr(err->message, target));
 	assert_holder(NULL);
-	assert_int_equal(stat(directory, &st), 0);
+	assert_int_equal(stat(target, &st), 0);
 	assert_true(S_ISREG(st.st_mode));
-	assert_int_equal(unlink(directory), 0);
+	assert_int_equal(unlink(target), 0);
 }
 
 static void *claim_it(void *arg)
@@ -171,18 +160,18 @@ static void test_one_of_many_gets_it(void **state)
 			assert_holder(imports[i]);
 		}
 		assert_int_equal(got, 1);
-		assert_int_equal(journal_remove(directory, NULL), 0);
+		assert_int_equal(journal_remove(target, NULL), 0);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_a_directory_is_one_imports, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_another_machines_disks_are_doubted, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_disks_of_nobody_are_doubted, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_cannot_be_written_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_of_many_gets_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_directory_is_one_imports, setup, scratch_remove),
+		cmocka_unit_test_setup_teardown(test_another_machines_disks_are_doubted, setup, scratch_remove),
+		cmocka_unit_test_setup_teardown(test_disks_of_nobody_are_doubted, setup, scratch_remove),
+		cmocka_unit_test_setup_teardown(test_what_cannot_be_written_is_told, setup, scratch_remove),
+		cmocka_unit_test_setup_teardown(test_one_of_many_gets_it, setup, scratch_remove),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,23 +5,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "reconcile/context.h"
+#include "scratch.h"
 #include "store/dir/dir.h"
 #include "json/yaml.h"
-
-static char directory[64];
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
 
 static void apply(struct store *store, const char *text)
 {
@@ -52,8 +42,7 @@ static void test_a_deletion_that_is_broken_off_is_not_done(void **state)
 	bool gone = false;
 
 	(void)state;
-	strcpy(directory, "/tmp/test_deletion.XXXXXX");
-	assert_non_null(mkdtemp(directory));
+	assert_int_equal(scratch_make(NULL), 0);
 	r.options.store = dir_store_open(directory, NULL);
 	assert_non_null(r.options.store);
 	apply(r.options.store, "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {username: dQ==, password: cA==}}");
@@ -80,7 +69,7 @@ static void test_a_deletion_that_is_broken_off_is_not_done(void **state)
 	noted_free(r.noted);
 	cancel_free(r.cancel);
 	store_close(r.options.store);
-	assert_int_equal(nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+	assert_int_equal(scratch_remove(NULL), 0);
 }
 
 int main(void)

@@ -18,69 +18,29 @@
 #include <unistd.h>
 
 #include "disk/image.h"
-#include "disk/pipeline.h"
 #include "disk/sandbox.h"
+#include "disk_fixture.h"
 
 #define MIB ((size_t)1 << 20)
 
-static char directory[64], *real_path;
-static struct disk_workers *workers;
-
-static char *file(const char *name)
-{
-	char *path = NULL;
-
-	assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
-	return path;
-}
-
-static void run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *fmt, ...)
-{
-	AUTO_FREE char *command = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	assert_true(vasprintf(&command, fmt, ap) > 0);
-	va_end(ap);
-	if (system(command))
-		fail_msg("failed: %s", command);
-}
+static char *real_path;
 
 static int setup(void **state)
 {
-	(void)state;
-	strcpy(directory, "/tmp/test_foreign.XXXXXX");
-	if (!mkdtemp(directory) || !(real_path = strdup(getenv("PATH"))))
-		return -1;
-	workers = disk_workers_new(2, NULL);
-	return workers ? 0 : -1;
+	real_path = strdup(getenv("PATH"));
+	return real_path ? disks_begin(state) : -1;
 }
 
 static int teardown(void **state)
 {
-	(void)state;
-	disk_workers_free(workers);
 	free(real_path);
-	run("rm -r %s", directory);
-	return 0;
+	return disks_end(state);
 }
 
+/* The same, as a file only. */
 static void make_raw(const char *path, size_t len, unsigned seed)
 {
-	AUTO_FREE unsigned char *disk = calloc(1, len + 1);
-	FILE *f = fopen(path, "we");
-
-	assert_true(disk && f);
-	for (size_t at = 0; at < len;) {
-		size_t n = (size_t)512 << rand_r(&seed) % 12, hole = (size_t)512 << rand_r(&seed) % 12;
-
-		for (size_t i = at; i < at + n && i < len; i++)
-			disk[i] = (unsigned char)(rand_r(&seed) >> 5);
-		at += n + hole;
-	}
-	assert_int_equal(fwrite(disk, len, 1, f), 1);
-	assert_int_equal(fclose(f), 0);
+	free(make_disk(path, len, seed));
 }
 
 /* The image into out.raw. */

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "disk/image.h"
-#include "disk/pipeline.h"
 #include "disk/vmdk_descriptor.h"
+#include "disk_fixture.h"
 
 /* Images of a few sectors in memory, made field by field, so that a test can put in what no program would. */
 struct file {
@@ -28,8 +28,6 @@ struct file {
 static struct file files[8];
 static size_t file_count;
 static unsigned open_inputs;
-static struct disk_workers *workers;
-static char directory[64];
 
 static void put_le(unsigned char *p, uint64_t v, int bytes)
 {
@@ -785,23 +783,6 @@ static void test_memory(void **state)
 	files[0].size = 2048;
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(directory, "/tmp/test_image.XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	workers = disk_workers_new(2, NULL);
-	return workers ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	disk_workers_free(workers);
-	return rmdir(directory);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -821,5 +802,5 @@ int main(void)
 		cmocka_unit_test_teardown(test_memory, clear_files),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, disks_begin, disks_end);
 }

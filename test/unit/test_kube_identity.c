@@ -7,12 +7,12 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "http_server.h"
+#include "scratch.h"
 #include "store/kube/client.h"
 #include "store/kube/exec.h"
 #include "json/codec.h"
@@ -20,40 +20,9 @@
 #define V1 "client.authentication.k8s.io/v1"
 #define OBJECT "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"5\"}}"
 
-static char directory[64];
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	strcpy(directory, "/tmp/test_kube_identity.XXXXXX");
-	return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static char *path_of(const char *name)
-{
-	char *path = NULL;
-
-	assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
-	return path;
-}
-
 static void write_file(const char *name, const char *text)
 {
-	AUTO_FREE char *path = path_of(name), *fresh = path_of(".new");
+	AUTO_FREE char *path = file(name), *fresh = file(".new");
 	FILE *f = fopen(fresh, "w");
 
 	assert_non_null(f);
@@ -65,7 +34,7 @@ static void write_file(const char *name, const char *text)
 
 static char *read_file(const char *name)
 {
-	AUTO_FREE char *path = path_of(name);
+	AUTO_FREE char *path = file(name);
 	char *text = calloc(1, 8192);
 	FILE *f = fopen(path, "r");
 
@@ -85,7 +54,7 @@ static struct kube_config plugin(const char *script)
 	write_file("plugin", text);
 	return (struct kube_config){ .server = (char *)"https://h:6443",
 				     .namespace_ = (char *)"default",
-				     .exec = { .api_version = (char *)V1, .command = path_of("plugin"), .interactive = EXEC_NEVER } };
+				     .exec = { .api_version = (char *)V1, .command = file("plugin"), .interactive = EXEC_NEVER } };
 }
 
 static void expect_failure(struct kube_config c, unsigned timeout_ms, enum error_class class, const char *reason, const char *part)
@@ -283,9 +252,9 @@ static void test_without_its_token_nothing_is_sent(void **state)
 {
 	struct gate g = { .lock = PTHREAD_MUTEX_INITIALIZER, .accepted = "one" };
 	struct server *s = server_start(NULL, guard, &g);
-	AUTO_FREE char *file = path_of("token");
+	AUTO_FREE char *token_file = file("token");
 	char url[64];
-	struct kube_config config = { .server = url, .namespace_ = (char *)"default", .token_file = file };
+	struct kube_config config = { .server = url, .namespace_ = (char *)"default", .token_file = token_file };
 	struct kube_client *c;
 
 	(void)state;
@@ -363,9 +332,8 @@ static void test_certificates_rotate(void **state)
 	struct identity id = identity_new("server", "IP:127.0.0.1", &ca, 10), before = identity_new("me", NULL, &old_ca, 10),
 			after = identity_new("me", NULL, &ca, 10);
 	struct server *s = tls_gate(&id, &ca, &g);
-	AUTO_FREE char *ca_pem = identity_cert_pem(&ca), *old_ca_pem = identity_cert_pem(&old_ca), *cert_file = path_of("cert"),
-		       *key_file = path_of("key"), *ca_file = path_of("ca"), *cert = identity_cert_pem(&before),
-		       *key = identity_key_pem(&before);
+	AUTO_FREE char *ca_pem = identity_cert_pem(&ca), *old_ca_pem = identity_cert_pem(&old_ca), *cert_file = file("cert"),
+		       *key_file = file("key"), *ca_file = file("ca"), *cert = identity_cert_pem(&before), *key = identity_key_pem(&before);
 	AUTO_ERROR struct error *err = NULL;
 	char url[64];
 	struct kube_config config = { .server = url,
@@ -410,7 +378,7 @@ static void test_certificates_rotate(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_plugin_is_told_and_tells),
 		TEST(test_plugins_that_fail),

@@ -5,36 +5,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "scratch.h"
 #include "store/kube/credential.h"
 #include "store/kube/kubeconfig.h"
-
-static char directory[64];
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	strcpy(directory, "/tmp/test_kubeconfig.XXXXXX");
-	return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 /* The path of a file below the directory; a ring of static buffers. */
 static const char *path_of(const char *name)
@@ -368,7 +345,7 @@ static void test_tokens(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_context_becomes_a_configuration),
 		TEST(test_what_is_wrong_is_named),

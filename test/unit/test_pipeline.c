@@ -16,63 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "disk/pipeline.h"
+#include "disk_fixture.h"
 #include "vmdk_writer.h"
-
-static char directory[64];
-static struct disk_workers *workers;
-
-static char *file(const char *name)
-{
-	char *path = NULL;
-
-	assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
-	return path;
-}
-
-static void run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *fmt, ...)
-{
-	AUTO_FREE char *command = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	assert_true(vasprintf(&command, fmt, ap) > 0);
-	va_end(ap);
-	if (system(command))
-		fail_msg("failed: %s", command);
-}
-
-static unsigned char *load(const char *path, size_t *len)
-{
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	unsigned char *data;
-	struct stat st;
-
-	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	*len = (size_t)st.st_size;
-	data = malloc(*len + 1);
-	assert_int_equal(read(fd, data, *len), *len);
-	return data;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(directory, "/tmp/test_pipeline.XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	workers = disk_workers_new(2, NULL);
-	return workers ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	disk_workers_free(workers);
-	run("rm -r %s", directory);
-	return 0;
-}
 
 /* Decodes the bytes in pieces of at most `most` into out.raw. */
 static int decode(const unsigned char *data, size_t len, size_t most, const char *format, uint64_t capacity, struct disk_result *result,
@@ -626,5 +571,5 @@ int main(void)
 		cmocka_unit_test(test_full_disk_names_the_file),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, disks_begin, disks_end);
 }

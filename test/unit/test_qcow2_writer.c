@@ -14,58 +14,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk/pipeline.h"
 #include "disk/qcow2_writer.h"
+#include "disk_fixture.h"
 #include "vmdk_writer.h"
 
 #define MIB (UINT64_C(1) << 20)
-
-static char directory[64];
-static struct disk_workers *workers;
-
-static char *file(const char *name)
-{
-	char *path = NULL;
-
-	assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
-	return path;
-}
-
-static int run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int run(const char *fmt, ...)
-{
-	AUTO_FREE char *command = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	assert_true(vasprintf(&command, fmt, ap) > 0);
-	va_end(ap);
-	return system(command);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(directory, "/tmp/test_qcow2_writer.XXXXXX");
-	if (!mkdtemp(directory))
-		return -1;
-	workers = disk_workers_new(3, NULL);
-	return workers ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	disk_workers_free(workers);
-	return run("rm -r %s", directory);
-}
 
 /* An image for QEMU without an error, as large as its content allows, and the same disk as the raw file. */
 static void check(const char *what, const char *raw, const char *qcow2, const struct disk_result *result)
 {
 	char expected[DISK_DIGEST_TEXT_SIZE];
 
-	if (run("qemu-img check -q -f qcow2 %s && qemu-img compare -q -f raw -F qcow2 %s %s", qcow2, raw, qcow2))
+	if (status_of("qemu-img check -q -f qcow2 %s && qemu-img compare -q -f raw -F qcow2 %s %s", qcow2, raw, qcow2))
 		fail_msg("%s: QEMU does not take it, or reads another disk", what);
 	assert_int_equal(disk_digest_file(raw, NULL, expected, NULL), 0);
 	assert_string_equal(result->digest, expected);
@@ -83,25 +43,6 @@ static int convert(const unsigned char *data, size_t len, const char *path, stru
 		failed = disk_pipeline_finish(p, result, err);
 	disk_pipeline_free(p);
 	return failed;
-}
-
-/* Data of all sizes and holes of all sizes, and the raw file of it. */
-static unsigned char *make_disk(const char *raw, size_t len, unsigned seed)
-{
-	unsigned char *disk = calloc(1, len + 1);
-	FILE *f = fopen(raw, "we");
-
-	assert_true(disk && f);
-	for (size_t at = 0; at < len;) {
-		size_t n = (size_t)512 << rand_r(&seed) % 12, hole = (size_t)512 << rand_r(&seed) % 12;
-
-		for (size_t i = at; i < at + n && i < len; i++)
-			disk[i] = (unsigned char)(rand_r(&seed) >> 5);
-		at += n + hole;
-	}
-	assert_true(!len || fwrite(disk, len, 1, f) == 1);
-	assert_int_equal(fclose(f), 0);
-	return disk;
 }
 
 static void test_raw_streams_become_images(void **state)
@@ -182,13 +123,13 @@ static void test_empty_and_huge_disks(void **state)
 		vmdk_free(&w);
 		assert_int_equal(result.capacity, capacities[i] * 512);
 		/* No file system has a raw file for the largest. */
-		assert_int_equal(run("qemu-img check -q -f qcow2 %s && [ $(qemu-img info --output=json -f qcow2 %s | "
-				     "sed -n 's/.*\"virtual-size\": \\([0-9]*\\).*/\\1/p' | tail -n 1) = %llu ]",
-				     out, out, (unsigned long long)capacities[i] * 512),
+		assert_int_equal(status_of("qemu-img check -q -f qcow2 %s && [ $(qemu-img info --output=json -f qcow2 %s | "
+					   "sed -n 's/.*\"virtual-size\": \\([0-9]*\\).*/\\1/p' | tail -n 1) = %llu ]",
+					   out, out, (unsigned long long)capacities[i] * 512),
 				 0);
 		if (capacities[i] > UINT64_C(8) << 30)
 			continue;
-		assert_int_equal(run("qemu-img convert -f qcow2 -O raw %s %s", out, raw), 0);
+		assert_int_equal(status_of("qemu-img convert -f qcow2 -O raw %s %s", out, raw), 0);
 		check("a sparse disk", raw, out, &result);
 	}
 }
@@ -212,7 +153,7 @@ static void test_many_refcounts(void **state)
 	assert_int_equal(again[0] | again[15], 0);
 	assert_int_equal(qcow2_writer_finish(w, 9000 * MIB, false, NULL), 0);
 	qcow2_writer_free(w);
-	assert_int_equal(run("qemu-img check -q -f qcow2 %s", out), 0);
+	assert_int_equal(status_of("qemu-img check -q -f qcow2 %s", out), 0);
 	assert_int_equal(unlink(out), 0);
 }
 
@@ -260,7 +201,7 @@ static void test_a_full_disk(void **state)
 		assert_true(limit < 13 * MIB);
 		assert_non_null(strstr(err->message, out));
 		assert_non_null(strstr(err->message, "bytes"));
-		assert_int_not_equal(run("head -c 4 %s | grep -q QFI", out), 0);
+		assert_int_not_equal(status_of("head -c 4 %s | grep -q QFI", out), 0);
 	}
 	check("with room", raw, out, &result);
 }
@@ -273,5 +214,5 @@ int main(void)
 		cmocka_unit_test(test_what_is_refused),           cmocka_unit_test(test_a_full_disk),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, disks_begin, disks_end);
 }

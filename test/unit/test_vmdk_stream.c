@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "disk/decoder.h"
+#include "disk_fixture.h"
 #include "vmdk_writer.h"
 
 /* The disk as the pieces tell it, without the pipeline. */
@@ -95,29 +96,14 @@ static unsigned char *make_image(size_t sectors, unsigned seed)
 /* The image as qemu-img's streamOptimized VMDK. */
 static unsigned char *qemu_stream(const unsigned char *bytes, size_t sectors, size_t *len)
 {
-	char directory[] = "/tmp/test_vmdk_stream.XXXXXX", command[512], path[128];
-	unsigned char *data;
-	struct stat st;
-	FILE *f;
+	AUTO_FREE char *raw = file("in.raw"), *vmdk = file("out.vmdk");
+	FILE *f = fopen(raw, "we");
 
-	assert_non_null(mkdtemp(directory));
-	snprintf(path, sizeof path, "%s/in.raw", directory);
-	f = fopen(path, "we");
+	assert_non_null(f);
 	assert_int_equal(fwrite(bytes, 512, sectors, f), sectors);
-	fclose(f);
-	snprintf(command, sizeof command, "cd %s && qemu-img convert -f raw -O vmdk -o subformat=streamOptimized in.raw out.vmdk",
-		 directory);
-	assert_int_equal(system(command), 0);
-	snprintf(path, sizeof path, "%s/out.vmdk", directory);
-	f = fopen(path, "re");
-	assert_int_equal(fstat(fileno(f), &st), 0);
-	*len = (size_t)st.st_size;
-	data = malloc(*len + 1);
-	assert_int_equal(fread(data, 1, *len, f), *len);
-	fclose(f);
-	snprintf(command, sizeof command, "rm -r %s", directory);
-	assert_int_equal(system(command), 0);
-	return data;
+	assert_int_equal(fclose(f), 0);
+	run("rm -f %s; qemu-img convert -f raw -O vmdk -o subformat=streamOptimized %s %s", vmdk, raw, vmdk);
+	return load(vmdk, len);
 }
 
 static void check_decodes(const unsigned char *data, size_t len, size_t most, const unsigned char *bytes, size_t sectors)
@@ -410,17 +396,17 @@ static void test_hostile_markers(void **state)
 static void test_hostile_tables_in_front(void **state)
 {
 	AUTO_FREE unsigned char *bytes = make_image(128, 8), *data = NULL;
-	uint64_t directory, front;
+	uint64_t directory_at, front;
 	size_t len;
 
 	(void)state;
 	memset(bytes, 'a', 128 * 512);
 	data = qemu_stream(bytes, 128, &len);
-	memcpy(&directory, data + 56, 8);
+	memcpy(&directory_at, data + 56, 8);
 	memcpy(&front, data + 64, 8);
-	assert_true(directory < front);
+	assert_true(directory_at < front);
 	for (size_t i = 0; i < 4; i++) {
-		vmdk_put(data + directory * 512, (uint64_t[]){ 1, UINT32_MAX, front - 1, front }[i], 4);
+		vmdk_put(data + directory_at * 512, (uint64_t[]){ 1, UINT32_MAX, front - 1, front }[i], 4);
 		expect(data, len, ERROR_PERMANENT, "InvalidVMDK", "where it cannot be");
 	}
 	vmdk_put(data + 12, 1024, 8); /* 128 tables: their directory is the last sector of the front, and names one */
@@ -474,5 +460,5 @@ int main(void)
 		cmocka_unit_test(test_other_things_than_a_vmdk),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, disks_begin, disks_end);
 }

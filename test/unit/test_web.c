@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -18,6 +17,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "scratch.h"
 #include "web/web.h"
 #include "web_client.h"
 
@@ -27,7 +27,7 @@
 #define ODD_TEXT "what an odd name\n"
 
 /* Below the directory: root/ is served, outside is not. */
-static char directory[64], root[96];
+static char root[96];
 static unsigned char *disk;
 static atomic_bool ready_now;
 static atomic_bool sick_now;
@@ -77,9 +77,7 @@ static void put_disk(void)
 
 static int set_up(void **state)
 {
-	(void)state;
-	strcpy(directory, "/tmp/test_web.XXXXXX");
-	if (!mkdtemp(directory))
+	if (scratch_make(state) < 0)
 		return -1;
 	snprintf(root, sizeof root, "%s/root", directory);
 	assert_int_equal(mkdir(root, 0700), 0);
@@ -97,19 +95,10 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int tear_down(void **state)
 {
-	(void)state;
 	free(disk);
-	return nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return scratch_remove(state);
 }
 
 static char *unready(void *arg)

@@ -38,7 +38,7 @@ static inline unsigned char *vmdk_room(struct vmdk_writer *w, size_t len)
 	return w->data + w->len - len;
 }
 
-static inline void vmdk_header(const struct vmdk_writer *w, unsigned char *h, uint64_t directory)
+static inline void vmdk_header(const struct vmdk_writer *w, unsigned char *h, uint64_t directory_at)
 {
 	memcpy(h, "KDMV", 4);
 	vmdk_put(h + 4, 3, 4);
@@ -48,7 +48,7 @@ static inline void vmdk_header(const struct vmdk_writer *w, unsigned char *h, ui
 	vmdk_put(h + 28, 1, 8); /* the descriptor's sector and length */
 	vmdk_put(h + 36, 1, 8);
 	vmdk_put(h + 44, w->entries, 4);
-	vmdk_put(h + 56, directory, 8);
+	vmdk_put(h + 56, directory_at, 8);
 	vmdk_put(h + 64, 2, 8); /* where the markers begin */
 	memcpy(h + 73, "\n \r\n", 4);
 	h[77] = 1;
@@ -125,18 +125,18 @@ static inline void vmdk_table(struct vmdk_writer *w, uint64_t table)
 static inline void vmdk_end(struct vmdk_writer *w)
 {
 	size_t bytes = ((size_t)w->tables * 4 + 511) / 512 * 512;
-	uint64_t directory;
+	uint64_t directory_at;
 	unsigned char *to;
 
 	for (uint64_t i = 0; i < w->tables; i++)
 		vmdk_table(w, i);
 	vmdk_marker(w, bytes / 512, 2);
-	directory = w->len / 512;
+	directory_at = w->len / 512;
 	to = vmdk_room(w, bytes);
 	for (uint64_t i = 0; i < w->tables; i++)
 		vmdk_put(to + 4 * i, w->directory[i], 4);
 	vmdk_marker(w, 1, 3);
-	vmdk_header(w, vmdk_room(w, 512), directory);
+	vmdk_header(w, vmdk_room(w, 512), directory_at);
 	vmdk_marker(w, 0, 0);
 }
 
