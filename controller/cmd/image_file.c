@@ -59,14 +59,6 @@ int image_file_digest(const struct image_file *f, bool quiet, struct disk_result
 int image_file_format(const char *path, enum disk_format *format, struct error **err)
 {
 	CLEANUP(input_close_p) struct disk_input *in = disk_input_open(path, err);
-	unsigned char head[DISK_FORMAT_HEAD];
-	size_t len;
 
-	if (!in)
-		return -1;
-	len = disk_input_size(in) < sizeof head ? (size_t)disk_input_size(in) : sizeof head;
-	if (disk_input_read(in, 0, head, len, err) < 0)
-		return -1;
-	*format = disk_format_of(head, len);
-	return 0;
+	return in ? disk_image_format(in, format, err) : -1;
 }

@@ -15,5 +15,5 @@ int image_file_open(struct image_file *f, const char *path, const char *format, 
 void image_file_close(struct image_file *f); /* accepts a zeroed one */
 /* Reads all of its disk, and writes nothing. Shows progress on a terminal unless it is to be quiet. */
 int image_file_digest(const struct image_file *f, bool quiet, struct disk_result *result, struct error **err);
-/* What it is by its beginning. */
+/* What it is by its content, as disk_image_format. */
 int image_file_format(const char *path, enum disk_format *format, struct error **err);

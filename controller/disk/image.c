@@ -9,9 +9,11 @@
 #include "disk/foreign.h"
 #include "disk/image_parts.h"
 #include "disk/qcow2_layer.h"
+#include "disk/vmdk_descriptor.h"
 #include "disk/vmdk_layer.h"
 
 #define PROBLEMS_MAX 32
+#define FILES_MAX (VMDK_EXTENTS_MAX + 2 * LAYERS_MAX) /* of all layers, since what is known of each is kept */
 
 void image_add_problem(struct disk_image *image, const char *fmt, ...)
 {
@@ -45,6 +47,11 @@ const char *image_add_file(struct disk_image *image, const char *name, const cha
 {
 	struct disk_image_file *f;
 
+	if (image->info.file_count == FILES_MAX) {
+		error_set(err, ERROR_PERMANENT, "InvalidImage", "%s is one more than the %d files of which an image may be made here", name,
+			  FILES_MAX);
+		return NULL;
+	}
 	if (image->info.file_count == image->files_room) {
 		size_t room = image->files_room ? 2 * image->files_room : 4;
 
@@ -98,20 +105,27 @@ static bool ends_as_vhd(struct disk_input *in)
 	return get_be32(footer + 64) == ~sum;
 }
 
-static int format_of(struct disk_input *in, const char *wanted, enum disk_format *format, struct error **err)
+int disk_image_format(struct disk_input *in, enum disk_format *format, struct error **err)
 {
 	unsigned char head[DISK_FORMAT_HEAD];
 	uint64_t size = disk_input_size(in);
 	size_t len = size < sizeof head ? (size_t)size : sizeof head;
 
-	*format = DISK_RAW;
-	if (wanted && !strcmp(wanted, "raw"))
-		return 0;
 	if (disk_input_read(in, 0, head, len, err) < 0)
 		return -1;
 	*format = disk_format_of(head, len);
 	if (*format == DISK_RAW && ends_as_vhd(in))
 		*format = DISK_VHD;
+	return 0;
+}
+
+static int format_of(struct disk_input *in, const char *wanted, enum disk_format *format, struct error **err)
+{
+	*format = DISK_RAW;
+	if (wanted && !strcmp(wanted, "raw"))
+		return 0;
+	if (disk_image_format(in, format, err) < 0)
+		return -1;
 	if (wanted && strcmp(wanted, disk_format_name(*format)))
 		return error_set(err, ERROR_PERMANENT, "WrongFormat", "%s is not of the format \"%s\" but \"%s\", by how it begins",
 				 disk_input_name(in), wanted, disk_format_name(*format));

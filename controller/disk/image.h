@@ -40,6 +40,8 @@ struct disk_image_info {
  * are read by qemu-img (disk/foreign.h), as files of their own only; what is left is refused with the reason UnsupportedFormat. */
 struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set *set, const char *format, struct error **err);
 void disk_image_close(struct disk_image *image); /* accepts NULL */
+/* By its content: by how it begins, and by the end of a VHD of fixed size. */
+int disk_image_format(struct disk_input *in, enum disk_format *format, struct error **err);
 /* After the last piece: whether the files say that what came of them is right (disk_input_finish). */
 int disk_image_finish(struct disk_image *image, struct error **err);
 /* Lives as long as the image. */

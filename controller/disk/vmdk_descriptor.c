@@ -99,6 +99,8 @@ static int add_extent(struct line *l, const char *start, struct vmdk_descriptor 
 	size_t type = 0, types = sizeof type_names / sizeof *type_names;
 	uint64_t bytes;
 
+	if (d->extent_count == VMDK_EXTENTS_MAX)
+		return bad_line(l, start, err, "is one extent more than the 8192 that are read");
 	if (!take_number(l, &e.sectors))
 		return bad_line(l, start, err, "must have the number of its sectors there");
 	while (type < types && !take_word(l, type_names[type]))

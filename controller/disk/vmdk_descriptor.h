@@ -10,6 +10,7 @@
 #include "base/error.h"
 
 #define VMDK_DESCRIPTOR_MAX (1u << 20) /* bytes; a disk of 62 TiB in extents of 2 GB has two MiB of lines, which nobody makes */
+#define VMDK_EXTENTS_MAX 8192          /* twice what the largest disk of 8 TB in parts of 2 GB has */
 #define VMDK_NO_PARENT UINT32_MAX
 
 enum vmdk_extent_type { VMDK_FLAT, VMDK_VMFS, VMDK_SPARSE, VMDK_VMFSSPARSE, VMDK_SESPARSE, VMDK_ZERO };

@@ -258,7 +258,7 @@ def foreign(rng, capacity):
     counts[f"{fmt} {options}".strip()] += 1
     name = f"disk.{fmt}"
     if rng.random() < 0.5:
-        converted(rng, name, capacity, fmt, options, *(["-c"] if fmt == "qcow" and rng.random() < 0.5 else []))
+        converted(rng, name, capacity, fmt, options)
     else:
         run("qemu-img", "create", "-q", "-f", fmt, *(["-o", options] if options else []), name, str(capacity))
         scribble(rng, name, fmt, json.loads(run("qemu-img", "info", "-f", fmt, "--output", "json", name))["virtual-size"])
@@ -338,6 +338,10 @@ def huge(rng):
         disk = {at // 4096: rng.randbytes(4096) for at in (0, TIB, 2 * TIB - 4096)}
         writers.sesparse("disk-sesparse.vmdk", 2 * TIB // 512, disk)
         writers.descriptor(name, [f"RW {2 * TIB // 512} SESPARSE \"disk-sesparse.vmdk\""], create_type=kind)
+        with open("theirs", "wb") as f:  # qemu-img looks at each 4 KiB of it, for hours
+            for grain in disk:
+                f.seek(grain * 4096)
+                f.write(disk[grain])
     elif kind == "streamOptimized":
         with open("source", "wb") as f:
             f.truncate(2 * TIB)
@@ -403,7 +407,8 @@ def check(rng, name, fmt, capacity):
     elif capacity < TIB:
         run("qemu-img", "compare", "-f", "raw", "-F", fmt, "out", name)
     else:  # it would read all the zeros
-        run("qemu-img", "convert", "-q", "-f", fmt, "-O", "raw", name, "theirs")
+        if not os.path.exists("theirs"):
+            run("qemu-img", "convert", "-q", "-f", fmt, "-O", "raw", name, "theirs")
         if data_of("out") != data_of("theirs"):
             raise Failed("it differs from what qemu-img makes of it")
     if capacity < TIB:

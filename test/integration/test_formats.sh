@@ -138,7 +138,10 @@ assert_contains "gzip" "$(cat message)" "the input is gzip, which is not read he
 
 note "verify reads images as inspect does"
 digest=$("$VIC" convert -q --digest below.raw same.raw)
-for image in same.raw whole.{qcow2,vmdk,vhdx,vdi,qed,parallels} split.vmdk; do
+for subformat in fixed dynamic; do # a fixed one is told by its end only
+	qemu-img convert -q -f raw -O vpc -o subformat=$subformat,force_size=on below.raw $subformat.vhd
+done
+for image in same.raw whole.{qcow2,vmdk,vhdx,vdi,qed,parallels} {fixed,dynamic}.vhd split.vmdk; do
 	[ $image != split.vmdk ] || digest=$("$VIC" convert -q --digest split.vmdk same.raw)
 	"$VIC" verify -q $image "$digest" || fail "verify of $image"
 	assert_fails 1 "$VIC" verify -q $image vmid2:$(printf '0%.0s' {1..64}) 2>message

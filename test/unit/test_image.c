@@ -437,6 +437,34 @@ static void test_descriptor_broken(void **state)
 	refused("long", "InvalidImage", "1048577 bytes", NULL);
 }
 
+/* What is known of each extent is kept, so there is a limit to them; of all layers together, too. */
+static void test_many_extents(void **state)
+{
+	static const char lines[] = "RW 1 ZERO\n";
+	AUTO_FREE char *many = calloc(VMDK_EXTENTS_MAX + 1, sizeof lines), *text = NULL;
+	size_t used = 0;
+
+	(void)state;
+	assert_non_null(many);
+	for (size_t i = 0; i < VMDK_EXTENTS_MAX; i++, used += sizeof lines - 1)
+		memcpy(many + used, lines, sizeof lines);
+	assert_true(asprintf(&text, HEAD "%s%s", many, "RW 1 ZERO\n") > 0);
+	add_text("one-more", text);
+	refused("one-more", "InvalidImage", "line 8198", "8192");
+	text[strlen(text) - strlen("RW 1 ZERO\n")] = 0;
+	add_text("just", text);
+	uint64_t size = 0;
+	free(read_image("just", &size, NULL));
+	assert_int_equal(size, VMDK_EXTENTS_MAX * 512);
+	free(text);
+	assert_true(asprintf(&text, "# Disk DescriptorFile\nCID=2\nparentCID=1\nparentFileNameHint=\"just\"\n%s", many) > 0);
+	add_text("two-layers", text);
+	AUTO_ERROR struct error *err = NULL;
+	assert_null(open_image("two-layers", NULL, &err));
+	assert_string_equal(err->reason, "InvalidImage");
+	assert_non_null(strstr(err->message, "one more than the"));
+}
+
 static void test_extents(void **state)
 {
 	AUTO_ERROR struct error *err = NULL;
@@ -793,6 +821,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_packed, clear_files),
 		cmocka_unit_test_teardown(test_descriptor, clear_files),
 		cmocka_unit_test_teardown(test_descriptor_broken, clear_files),
+		cmocka_unit_test_teardown(test_many_extents, clear_files),
 		cmocka_unit_test_teardown(test_extents, clear_files),
 		cmocka_unit_test_teardown(test_cowd_broken, clear_files),
 		cmocka_unit_test_teardown(test_sesparse_broken, clear_files),
