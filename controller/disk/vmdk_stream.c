@@ -24,8 +24,8 @@
 #define DESCRIPTOR_MAX (1u << 20)
 #define LINE_MAX_KEPT 96 /* bytes of a descriptor's line that are looked at */
 #define MARKER_HEAD 12u
-#define TEXT_SHOWN 80             /* bytes of a text that came instead */
-#define DIRECTORY_MAX (16u << 20) /* bytes of a directory in front: enough for 62 TiB in grains of 64 KiB, and 8 TiB in the smallest */
+#define TEXT_SHOWN 80   /* bytes of a text that came instead */
+#define RUNS_MAX 16384u /* of tables in front that lie side by side: writers leave gaps at most where they round up */
 
 enum marker { MARKER_END, MARKER_TABLE, MARKER_DIRECTORY, MARKER_FOOTER, MARKER_PROGRESS };
 
@@ -36,6 +36,11 @@ enum state {
 	IN_GRAIN,
 	IN_METADATA,
 	AT_END, /* after the end-of-stream marker */
+};
+
+/* Tables in front that lie side by side. */
+struct table_run {
+	uint32_t sector, count;
 };
 
 struct vmdk {
@@ -56,10 +61,12 @@ struct vmdk {
 	char line[LINE_MAX_KEPT];
 	size_t line_len;
 
-	/* Tables in front, read as they pass. */
-	uint64_t directory_at, directory_len; /* bytes; len 0: at the end of the stream */
-	unsigned char *directory;
-	uint64_t table; /* index of the table that passes */
+	/* Tables in front, read as they pass. Of the directory only the runs are kept, so that it may be of any length. */
+	bool in_front;                        /* else they come behind their grains, and the directory at the end */
+	uint64_t directory_at, directory_len; /* bytes; none, when the disk has no grains */
+	struct table_run *runs;
+	uint32_t run_count, run_room;
+	uint32_t run, run_table; /* the table that passes */
 	unsigned char entry[4];
 
 	uint64_t expected; /* grains that the tables name */
@@ -153,22 +160,14 @@ static int check_header(struct vmdk *v, struct error **err)
 	if (directory != GD_AT_END && directory != 0) {
 		covered = v->grain * v->table_entries; /* at most 2^11 * 2^16 */
 		tables = v->capacity / covered + (v->capacity % covered != 0);
-		if (tables > DIRECTORY_MAX / 4 || directory >= overhead || tables * 4 > v->front_end - directory * SECTOR)
+		if (directory > overhead || tables > (v->front_end - directory * SECTOR) / 4)
 			return broken(v, err, "the grain directory does not lie in the header's %llu sectors",
 				      (unsigned long long)overhead);
+		v->in_front = true;
 		v->directory_at = directory * SECTOR;
 		v->directory_len = tables * 4;
-		v->directory = malloc(v->directory_len + 4);
-		if (!v->directory)
-			return error_set(err, ERROR_TRANSIENT, "OutOfMemory", "no memory for a grain directory of %llu bytes",
-					 (unsigned long long)v->directory_len);
 	}
 	return v->sink.capacity(v->sink.arg, bytes, (uint32_t)(v->grain * SECTOR), err);
-}
-
-static uint64_t tables_in_front(const struct vmdk *v)
-{
-	return v->directory_len / 4;
 }
 
 static int check_line(struct vmdk *v, struct error **err)
@@ -203,65 +202,90 @@ static int read_descriptor(struct vmdk *v, const unsigned char *data, size_t len
 	return 0;
 }
 
-/* Counts the grains that the front's tables name. They lie behind the directory, in ascending order, in all files that are written in one go. */
+static uint64_t table_sectors(const struct vmdk *v)
+{
+	return ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR;
+}
+
+/* An entry of the directory in front, which ends at byte `at` of the stream. Tables lie behind the directory, in ascending order, in all
+ * files that are written in one go. */
+static int add_table(struct vmdk *v, uint64_t at, uint32_t sector, struct error **err)
+{
+	struct table_run *last = v->run_count ? &v->runs[v->run_count - 1] : NULL;
+	uint64_t table_at = sector * (uint64_t)SECTOR,
+		 least = last ? (last->sector + last->count * table_sectors(v)) * SECTOR : v->directory_at + v->directory_len;
+
+	if (!sector)
+		return 0;
+	if (table_at < least || table_at + (uint64_t)v->table_entries * 4 > v->front_end) {
+		v->at = at;
+		return broken(v, err, "grain table %llu is at sector %u, where it cannot be",
+			      (unsigned long long)((at - v->directory_at) / 4 - 1), sector);
+	}
+	if (last && table_at == least) {
+		last->count++;
+		return 0;
+	}
+	if (v->run_count == RUNS_MAX) {
+		v->at = at;
+		return broken(v, err, "the grain tables in front lie in more than %u places", RUNS_MAX);
+	}
+	if (v->run_count == v->run_room) {
+		uint32_t room = v->run_room ? 2 * v->run_room : 16;
+		struct table_run *runs = reallocarray(v->runs, room, sizeof *runs);
+
+		if (!runs)
+			return error_set(err, ERROR_TRANSIENT, "OutOfMemory", "no memory for %u places of grain tables", room);
+		v->runs = runs;
+		v->run_room = room;
+	}
+	v->runs[v->run_count++] = (struct table_run){ sector, 1 };
+	return 0;
+}
+
+/* Takes the byte at `at` of what consists of entries from `start` on; true when it was an entry's last. */
+static bool take_entry(struct vmdk *v, uint64_t at, uint64_t start, unsigned char byte)
+{
+	v->entry[(at - start) % 4] = byte;
+	return (at - start) % 4 == 3;
+}
+
+/* Counts the grains that the front's tables name. */
 static int read_tables(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
 {
-	uint64_t end = v->directory_at + v->directory_len;
-	uint64_t table_len = (uint64_t)v->table_entries * 4;
+	uint64_t end = v->directory_at + v->directory_len, table_len = (uint64_t)v->table_entries * 4, skip;
 
-	if (!v->directory_len)
-		return 0;
-	for (size_t i = 0; i < len;) {
+	for (size_t i = 0; v->in_front && i < len;) {
 		uint64_t at = v->at + i, table_at;
 
-		if (at < v->directory_at) {
-			uint64_t skip = v->directory_at - at;
-
+		if (at >= v->directory_at && at < end) {
+			if (take_entry(v, at, v->directory_at, data[i++]) && add_table(v, at + 1, get_le32(v->entry), err) < 0)
+				return -1;
+			continue;
+		}
+		if (at >= end && v->run == v->run_count)
+			return 0;
+		table_at = at < end ? v->directory_at : (v->runs[v->run].sector + v->run_table * table_sectors(v)) * (uint64_t)SECTOR;
+		if (at < table_at) {
+			skip = table_at - at;
 			i += skip < len - i ? (size_t)skip : len - i;
 			continue;
 		}
-		if (at < end) {
-			uint64_t n = end - at < len - i ? end - at : len - i;
-
-			memcpy(v->directory + (at - v->directory_at), data + i, (size_t)n);
-			i += (size_t)n;
-			continue;
-		}
-		while (v->table < tables_in_front(v) && !get_le32(v->directory + v->table * 4))
-			v->table++;
-		if (v->table == tables_in_front(v))
-			return 0;
-		table_at = (uint64_t)get_le32(v->directory + v->table * 4) * SECTOR;
-		if (at > table_at + table_len - 1 || table_at + table_len > v->front_end) {
-			v->at = at;
-			return broken(v, err, "grain table %llu is at sector %llu, where it cannot be", (unsigned long long)v->table,
-				      (unsigned long long)(table_at / SECTOR));
-		}
-		if (at < table_at) {
-			i += table_at - at < len - i ? (size_t)(table_at - at) : len - i;
-			continue;
-		}
-		v->entry[(at - table_at) % 4] = data[i++];
-		if ((at - table_at) % 4 == 3 && get_le32(v->entry) > 1)
+		if (take_entry(v, at, table_at, data[i++]) && get_le32(v->entry) > 1)
 			v->expected++;
-		if (at == table_at + table_len - 1)
-			v->table++;
+		if (at == table_at + table_len - 1 && ++v->run_table == v->runs[v->run].count) {
+			v->run++;
+			v->run_table = 0;
+		}
 	}
 	return 0;
 }
 
-static int front_done(struct vmdk *v, struct error **err)
+static void front_done(struct vmdk *v)
 {
-	if (v->directory_len) {
-		while (v->table < tables_in_front(v) && !get_le32(v->directory + v->table * 4))
-			v->table++;
-		if (v->table < tables_in_front(v))
-			return broken(v, err, "grain table %llu is missing", (unsigned long long)v->table);
-		v->tables_seen = true;
-	}
-	free(v->directory);
-	v->directory = NULL;
-	return 0;
+	v->tables_seen = v->in_front;
+	free(v->runs);
+	v->runs = NULL;
 }
 
 static int begin_grain(struct vmdk *v, uint64_t sector, uint32_t size, struct error **err)
@@ -323,7 +347,7 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 	if (kind < MARKER_TABLE || kind > MARKER_FOOTER)
 		return broken(v, err, "a marker of the unknown kind %u", kind);
 	if (sectors > (UINT64_C(1) << 24) || (kind == MARKER_FOOTER && sectors != 1) ||
-	    (kind == MARKER_TABLE && sectors != ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR))
+	    (kind == MARKER_TABLE && sectors != table_sectors(v)))
 		return broken(v, err, "a marker of kind %u over %llu sectors", kind, (unsigned long long)sectors);
 	v->head_len = 0;
 	v->kind = (enum marker)kind;
@@ -334,8 +358,7 @@ static int begin_metadata(struct vmdk *v, struct error **err)
 
 static int read_metadata(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
 {
-	uint64_t done =
-		(v->kind == MARKER_TABLE ? ((uint64_t)v->table_entries * 4 + SECTOR - 1) / SECTOR * SECTOR : SECTOR) - v->metadata_left;
+	uint64_t done = (v->kind == MARKER_TABLE ? table_sectors(v) : 1) * SECTOR - v->metadata_left;
 
 	if (v->kind == MARKER_TABLE) {
 		v->tables_seen = true;
@@ -411,7 +434,7 @@ static int step(struct vmdk *v, const unsigned char **data, size_t *len, struct 
 			v->state = IN_FRONT;
 			if (v->at == v->front_end) {
 				v->state = IN_MARKER;
-				return front_done(v, err);
+				front_done(v);
 			}
 		}
 		return 0;
@@ -425,7 +448,8 @@ static int step(struct vmdk *v, const unsigned char **data, size_t *len, struct 
 		if (v->at < v->front_end)
 			return 0;
 		v->state = IN_MARKER;
-		return front_done(v, err);
+		front_done(v);
+		return 0;
 	case IN_MARKER:
 		return step_marker(v, data, len, err);
 	case IN_GRAIN:
@@ -466,15 +490,15 @@ static int vmdk_finish(struct decoder *decoder, struct error **err)
 {
 	struct vmdk *v = (struct vmdk *)decoder;
 	/* Without an end-of-stream marker only tables in front can vouch for the whole. A last grain may lack its padding. */
-	bool ended = v->state == AT_END || (v->state == IN_MARKER && !v->head_len && v->tables_seen && v->directory_len);
+	bool ended = v->state == AT_END || (v->state == IN_MARKER && !v->head_len && v->tables_seen && v->in_front);
 
-	if (v->state == IN_GRAIN && v->directory_len && v->data_len >= MARKER_HEAD + v->grain_len) {
+	if (v->state == IN_GRAIN && v->in_front && v->data_len >= MARKER_HEAD + v->grain_len) {
 		if (emit_grain(v, v->data, err) < 0)
 			return -1;
 		ended = true;
 	}
 	/* Zeros in place of what is missing look like the end marker: where there is to be a footer, it must have come. */
-	if (!v->directory_len && !v->footer_seen)
+	if (!v->in_front && !v->footer_seen)
 		ended = false;
 	if (v->state == IN_HEADER && v->head_len && memcmp(v->head, "KDMV", v->head_len < 4 ? v->head_len : 4))
 		return not_a_vmdk(v, err);
@@ -497,7 +521,7 @@ static void vmdk_free(struct decoder *decoder)
 
 	if (!v)
 		return;
-	free(v->directory);
+	free(v->runs);
 	free(v->data);
 	free(v);
 }

@@ -293,12 +293,15 @@ def make(rng, i):
     if kind == "foreign":
         return foreign(rng, capacity)
     name = "disk.qcow2" if kind.startswith("qcow2") else "disk.vmdk"
-    if kind in ("vmdk upon a vmdk", "vmfsSparse, seSparse", "hosted sparse of others", "stream of others", "raw"):
+    if kind in ("vmdk upon a vmdk", "vmfsSparse, seSparse", "hosted sparse of others", "raw"):
         capacity = max(capacity, 512)
     if kind in KINDS[:4]:
         vmdk(rng, name, capacity, kind)
     elif kind == "streamOptimized":
-        converted(rng, name, capacity, "vmdk", "subformat=streamOptimized")
+        if capacity:
+            converted(rng, name, capacity, "vmdk", "subformat=streamOptimized")
+        else:  # which qemu-img makes, but does not write to
+            run("qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=streamOptimized", name, "0")
     elif kind == "stream of others":
         own_stream(rng, name, capacity)
     elif kind == "vmdk upon a vmdk":

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,21 @@ static void test_disks_without_data(void **state)
 		assert_int_equal(image.pieces, 0);
 		free(image.bytes);
 		vmdk_free(&w);
+	}
+	/* qemu-img's has its tables in front, and nothing behind them. */
+	for (size_t i = 0; i < 2; i++) {
+		AUTO_FREE char *vmdk = file("none.vmdk");
+		AUTO_FREE unsigned char *data = NULL;
+		struct image image;
+		size_t len;
+
+		run("qemu-img create -q -f vmdk -o subformat=streamOptimized %s %zu", vmdk, i * 512);
+		data = load(vmdk, &len);
+		assert_int_equal(decode(data, len, 700, &image, NULL), 0);
+		assert_int_equal(image.capacity, i * 512);
+		free(image.bytes);
+		assert_int_equal(decode(data, len - 1, 700, &image, NULL), -1);
+		free(image.bytes);
 	}
 }
 
@@ -414,7 +430,78 @@ static void test_hostile_tables_in_front(void **state)
 	vmdk_put(data + 44, 1, 4);
 	vmdk_put(data + 56, front - 1, 8);
 	vmdk_put(data + (front - 1) * 512 + 508, front, 4);
-	expect(data, len, ERROR_PERMANENT, "InvalidVMDK", "is missing");
+	expect(data, len, ERROR_PERMANENT, "InvalidVMDK", "grain table 127 is at sector");
+}
+
+static int count_capacity(void *arg, uint64_t bytes, uint32_t grain, struct error **err)
+{
+	(void)grain;
+	(void)err;
+	((struct image *)arg)->capacity = bytes;
+	return 0;
+}
+
+static int count_piece(void *arg, uint64_t guest_offset, size_t guest_len, const void *data, size_t stored, enum piece_codec codec,
+		       uint64_t stream_offset, struct error **err)
+{
+	(void)data;
+	(void)stored;
+	(void)codec;
+	(void)stream_offset;
+	(void)err;
+	assert_int_equal(guest_len, 4096);
+	((struct image *)arg)->pieces += guest_offset == ((struct image *)arg)->capacity - 4096;
+	return 0;
+}
+
+/* Tables in front of 16 TiB in the smallest grains: a directory of 32 MiB, of which nothing is kept. Each of its tables may lie anywhere, but not
+ * each apart from the others. */
+static void test_a_large_directory_in_front(void **state)
+{
+	static const uint64_t capacity = UINT64_C(1) << 35, tables = 1 << 23; /* sectors; of 512 entries */
+	static const uint64_t front = 2 + (1 << 16) + 4;
+	static unsigned char zeros[65536];
+
+	(void)state;
+	for (int apart = 0; apart < 2; apart++) {
+		struct image image = { 0 };
+		struct piece_sink sink = { .arg = &image, .capacity = count_capacity, .piece = count_piece };
+		struct decoder *decoder = vmdk_stream_decoder_new(&sink);
+		size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+		AUTO_ERROR struct error *err = NULL;
+		unsigned char part[65536] = { 0 };
+		struct vmdk_writer w;
+		int failed;
+
+		vmdk_begin(&w, capacity, 8, 512);
+		vmdk_put(w.data + 56, 2, 8);
+		vmdk_put(w.data + 64, apart ? front + (1 << 20) : front, 8);
+		failed = decoder->ops->push(decoder, w.data, 1024, &err);
+		vmdk_free(&w);
+		for (uint64_t at = 0; !failed && at < tables * 4; at += sizeof part) {
+			for (size_t i = 0; apart && i < sizeof part; i += 4)
+				vmdk_put(part + i, front + 5 * (at + i) / 4, 4);
+			if (!apart && at + sizeof part == tables * 4)
+				vmdk_put(part + sizeof part - 4, front - 4, 4);
+			failed = decoder->ops->push(decoder, part, sizeof part, &err);
+		}
+		if (!apart) {
+			memset(part, 0, sizeof part);
+			vmdk_put(part + 2048 - 4, front, 4); /* the last grain, of a sector */
+			vmdk_put(part + 2048, capacity - 8, 8);
+			vmdk_put(part + 2048 + 8, 100, 4);
+			assert_int_equal(decoder->ops->push(decoder, part, 2048 + 512, &err), 0);
+			assert_true(mallinfo2().uordblks + mallinfo2().hblkhd - before < 1 << 18);
+			assert_int_equal(decoder->ops->push(decoder, zeros, 512, &err), 0);
+			assert_int_equal(decoder->ops->finish(decoder, &err), 0);
+			assert_int_equal(image.pieces, 1);
+		} else {
+			assert_int_equal(failed, -1);
+			assert_non_null(strstr(err->message, "lie in more than"));
+			assert_true(mallinfo2().uordblks + mallinfo2().hblkhd - before < 1 << 20);
+		}
+		decoder->ops->free(decoder);
+	}
 }
 
 static void test_other_things_than_a_vmdk(void **state)
@@ -457,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_grains),
 		cmocka_unit_test(test_hostile_markers),
 		cmocka_unit_test(test_hostile_tables_in_front),
+		cmocka_unit_test(test_a_large_directory_in_front),
 		cmocka_unit_test(test_other_things_than_a_vmdk),
 	};
 
