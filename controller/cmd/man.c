@@ -76,6 +76,37 @@ static void put_command(const struct command *c)
 	put_paragraphs(c->end);
 }
 
+/* Where machines come from: what names a place, and what its Secret holds. */
+static const struct {
+	const char *kind, *fields, *keys;
+} sources[] = {
+	{ "VmwareSource",
+	  "vSphere. spec.endpoint: https://HOST/sdk of a vCenter or an ESXi host. spec.dc: the datacenter; may be empty where there is one only. In an "
+	  "import, spec.virtualMachineName is a machine's name, folder/name, id (vm-123) or instance UUID, and spec.folder where to look for it.",
+	  "username, password; caCert (PEM), or thumbprint (SHA-1 or SHA-256), or insecure (true). With none of these three, and no public authority to "
+	  "vouch for it, the certificate that is seen first is the one that is trusted." },
+	{ "OpenstackSource",
+	  "OpenStack. spec.endpoint: Keystone, as https://HOST:5000/v3. spec.region. In an import, spec.virtualMachineName is a server's name or UUID.",
+	  "username, password, project_name, domain_name, or application_credential_id and application_credential_secret; ca_cert (PEM)." },
+	{ "OvaSource",
+	  "An OVF package on a web server. spec.url: of an .ova, or of an .ovf with its files beside it. In an import, spec.virtualMachineName chooses one "
+	  "of several virtual systems.",
+	  "username, password, ca.crt (PEM); spec.credentials may be left away." },
+};
+
+static void put_sources(void)
+{
+	puts(".SH SOURCES\nAn import names its source in spec.sourceCluster, and the source names a Secret in spec.credentials.\n"
+	     ".B kubectl explain\ntells all fields.");
+	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+		printf(".TP\n.B %s\n", sources[i].kind);
+		put(sources[i].fields, strlen(sources[i].fields));
+		puts("\n.br\nKeys of the Secret:");
+		put(sources[i].keys, strlen(sources[i].keys));
+		putchar('\n');
+	}
+}
+
 static int run(int argc, char **argv)
 {
 	struct option_scan scan;
@@ -98,6 +129,7 @@ static int run(int argc, char **argv)
 	     ".SH COMMANDS");
 	for (const struct command *const *c = cmd_commands; *c; c++)
 		put_command(*c);
+	put_sources();
 	puts(".SH ENVIRONMENT");
 	for (const struct cmd_variable *v = cmd_variables; v->name; v++) {
 		printf(".TP\n.B %s\n", v->name);

@@ -71,10 +71,7 @@ static int match_disks(struct ova_export *x, const struct vm_model *model, struc
 		if (file && package_check_file(x->package, file, err) < 0)
 			return -1;
 		x->disks[i] = have;
-		x->list[i] = (struct source_disk){ .id = have->id,
-						   .format = file ? NULL : "vmdk-stream",
-						   .capacity = have->capacity,
-						   .stream_size = file ? file->size : 0 };
+		x->list[i] = (struct source_disk){ .id = have->id, .format = file ? NULL : "vmdk-stream", .capacity = have->capacity };
 		if (file && find_place(x, i, file, cancel, err) < 0)
 			return -1;
 	}
@@ -172,7 +169,7 @@ static int stream_part(const struct ova_export *x, struct feed *feed, const stru
 	AUTO_FREE char *name = package_part_name(file, n), *url = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 	const struct tape_member *m = name && !x->package->beside ? package_member(x->package, name) : NULL;
-	uint64_t size = m ? m->size : file->chunk ? 0 : file->size;
+	uint64_t size = m ? m->size : 0;
 	int result;
 
 	if (!name || (!m && !x->package->beside))

@@ -33,7 +33,8 @@ struct feed {
 	bool gzip, in_member, any_member;
 	z_stream inflate;
 	unsigned char *out;
-	uint64_t unpacked, unpacked_max;
+	uint64_t received, unpacked;
+	uint64_t most; /* what a VMDK of this disk can need, its tables included */
 
 	unsigned char start[START_SIZE]; /* of what the decoder gets, until it is known for what it is */
 	size_t start_len;
@@ -53,12 +54,11 @@ struct feed *feed_new(const struct package *package, const struct ovf_disk *disk
 	f->disk = disk;
 	f->sink = sink;
 	f->sink_arg = sink_arg;
+	f->most = disk->capacity + disk->capacity / 4 + (64u << 20);
 	if (!file->gzip)
 		return f;
-	/* 16: with a gzip header. What a VMDK of this disk can need at most, its tables included. */
-	f->unpacked_max = disk->capacity + disk->capacity / 4 + (64u << 20);
 	f->out = malloc(OUT_SIZE);
-	f->gzip = f->out && inflateInit2(&f->inflate, 16 + MAX_WBITS) == Z_OK;
+	f->gzip = f->out && inflateInit2(&f->inflate, 16 + MAX_WBITS) == Z_OK; /* 16: with a gzip header */
 	if (f->gzip)
 		return f;
 	feed_free(f);
@@ -132,11 +132,11 @@ static int look(struct feed *f, struct error **err)
 	if (format != DISK_RAW && format != DISK_VMDK_STREAM && format != DISK_LUKS)
 		return error_set(err, ERROR_PERMANENT, "UnknownFormat", "the disk file %.200s is no disk but %s%s", name,
 				 disk_format_name(format), format == DISK_MARKUP ? "" : ", compressed as the descriptor does not say");
-	if (!file->gzip && file->size && file->size != f->disk->capacity && format != DISK_VMDK_STREAM)
+	if (!file->gzip && !file->chunk && f->size && f->size != f->disk->capacity && format != DISK_VMDK_STREAM)
 		return error_set(
 			err, ERROR_PERMANENT, "CapacityMismatch",
 			"the disk file %.200s is no VMDK, and as a raw disk its %llu bytes are not the %llu that the descriptor says",
-			file->href, (unsigned long long)file->size, (unsigned long long)f->disk->capacity);
+			file->href, (unsigned long long)f->size, (unsigned long long)f->disk->capacity);
 	return f->start_len ? f->sink(f->sink_arg, f->start, f->start_len, err) : 0;
 }
 
@@ -187,7 +187,7 @@ static int unpack(struct feed *f, const unsigned char *data, size_t len, struct 
 			return error_set(err, ERROR_PERMANENT, "InvalidArchive", "%.200s is no gzip file, or damaged: %s", f->name,
 					 f->inflate.msg ? f->inflate.msg : "");
 		f->unpacked += OUT_SIZE - f->inflate.avail_out;
-		if (f->unpacked > f->unpacked_max)
+		if (f->unpacked > f->most)
 			return error_set(err, ERROR_PERMANENT, "StreamTooLong", "%.200s unpacks to more than a disk of %llu bytes can need",
 					 f->name, (unsigned long long)f->disk->capacity);
 		if (deliver(f, f->out, OUT_SIZE - f->inflate.avail_out, err) < 0)
@@ -204,6 +204,10 @@ static int unpack(struct feed *f, const unsigned char *data, size_t len, struct 
 int feed_push(struct feed *f, const void *data, size_t len, struct error **err)
 {
 	f->passed += len;
+	f->received += len;
+	if (f->received > f->most)
+		return error_set(err, ERROR_PERMANENT, "StreamTooLong", "%.200s is longer than a disk of %llu bytes can need", f->name,
+				 (unsigned long long)f->disk->capacity);
 	if (f->size && f->passed > f->size)
 		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "%.200s is longer than the %llu bytes that the descriptor says",
 				 f->name, (unsigned long long)f->size);

@@ -318,7 +318,7 @@ int package_check_file(const struct package *p, const struct ovf_file *f, struct
 				"the OVA ends in the middle of %.200s: it has %llu bytes, %llu are needed; it was not copied as a whole",
 				m->name, (unsigned long long)p->version.size, (unsigned long long)(m->offset + m->size));
 	}
-	if (f->size && sum != f->size)
+	if (f->chunk && f->size && sum != f->size)
 		return error_set(err, ERROR_PERMANENT, "InvalidArchive",
 				 "the file %.200s has %llu bytes in the OVA, its descriptor says %llu", f->href, (unsigned long long)sum,
 				 (unsigned long long)f->size);

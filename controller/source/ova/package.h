@@ -37,7 +37,9 @@ char *package_part_name(const struct ovf_file *file, size_t part);
 /* How many parts a file has; 0: that is found out only when no more come. */
 size_t package_part_count(const struct package *package, const struct ovf_file *file);
 
-/* Whether the package has a file as its descriptor says, as far as that is known. Permanent InvalidArchive. */
+/* Whether the package has a file as its descriptor says, as far as that is known. Permanent InvalidArchive.
+ * The size of a file in one piece (ovf:size) is not looked at: govc writes the capacity of all disks of the machine there, as ESXi tells no size
+ * before an export. A disk that is cut is known by its content, or by its capacity. */
 int package_check_file(const struct package *package, const struct ovf_file *file, struct error **err);
 
 DEFINE_CLEANUP(struct package, package_free_p, package_free)

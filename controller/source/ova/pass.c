@@ -184,13 +184,13 @@ static int push(void *arg, const void *data, size_t len, struct error **err)
 	return -1;
 }
 
-/* Bytes that a part has by the descriptor; 0: it does not tell. */
+/* Bytes that a part of several has by the descriptor; 0: it does not tell. */
 static uint64_t part_size(const struct pass *p, const struct seat *s, size_t part)
 {
 	const struct ovf_file *f = ovf_file(p->package->ovf, p->disks[s - p->seats]->file);
 
 	if (!f->chunk || !f->size)
-		return f->chunk ? 0 : f->size;
+		return 0;
 	return part + 1 < s->part_count ? f->chunk : f->size - (uint64_t)part * f->chunk;
 }
 

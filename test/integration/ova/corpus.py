@@ -242,6 +242,10 @@ for name, form in (("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT)):
     long = "a-directory-of-a-long-name/" * 5 + "dïsk.vmdk"
     case("tar-" + name, tar([("vm.ovf", simple(file=long, size=len(A))), (long, A)], form), disks=["a.raw"])
 case("tar-base256", base256_tar([("vm.ovf", simple(size=len(A))), ("disk1.vmdk", A)]), disks=["a.raw"])
+# govc writes the capacity of all disks where the size of a file is to be.
+case("size-wrong", tar([("vm.ovf", simple(size=len(A) + 1)), ("disk1.vmdk", A)]), disks=["a.raw"])
+case("size-wrong-beside", simple(size=123), "size-wrong-beside/vm.ovf", disks=["a.raw"])
+write("size-wrong-beside/disk1.vmdk", A)
 case("dot-names", tar([("./vm.ovf", simple(size=len(A))), ("./disk1.vmdk", A)]), disks=["a.raw"])
 case("descriptor-last", tar([("disk1.vmdk", A), ("vm.ovf", simple(size=len(A)))]), disks=["a.raw"])
 
@@ -450,7 +454,8 @@ hostile("href-file", tar([("vm.ovf", simple(file="file:///etc/passwd")), good[1]
 hostile("href-up", tar([("vm.ovf", simple(file="../../etc/passwd")), good[1]]), "may not leave the package")
 hostile("href-escaped", tar([("vm.ovf", simple(file="%2e%2e/%2e%2e/etc/passwd")), good[1]]), "may not leave the package")
 hostile("href-absolute", tar([("vm.ovf", simple(file="/etc/passwd")), good[1]]), "may not leave the package")
-hostile("size", tar([("vm.ovf", simple(size=len(A) + 1)), good[1]]), "its descriptor says")
+hostile("endless", tar([("vm.ovf", simple()), ("disk1.vmdk", A + b"\0" * (64 * MIB + size_of["a"] * 5 // 4))]), "can need")
+hostile("chunks-size", tar([("vm.ovf", simple(size=len(A) + CHUNK, extra_file='ovf:chunkSize="%d"' % CHUNK))] + parts), "descriptor")
 hostile("chunk-size", tar([("vm.ovf", chunked), parts[0], (parts[1][0], parts[1][1] + b"x" * 512), parts[2]]), "descriptor says")
 hostile("capacity-small", tar([("vm.ovf", simple(capacity=MIB)), good[1]]), "1048576")
 hostile("capacity-large", tar([("vm.ovf", simple(capacity=64 * MIB)), good[1]]), "67108864")
