@@ -54,7 +54,7 @@ static int read_entry(struct sparse *s, uint64_t at, const char *what, uint32_t 
 	return 0;
 }
 
-/* The sector of grain g by one of the directories: 0 none, and *span, how many grains that is true of. */
+/* The sector of grain g by one of the directories: 0 none, and *span, how many grains that is true of; also what is wrong. */
 static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *sector, uint64_t *span, struct error **err)
 {
 	uint64_t t = g / s->entries, e = g % s->entries, at = directory + t * 4, table, more;
@@ -63,9 +63,10 @@ static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *s
 	if (read_entry(s, at, "grain directory", &value, err) < 0)
 		return -1;
 	*sector = 0;
+	*span = s->entries - e;
 	if (!value) {
 		more = table_cache_zeros(s->cache, at, 4, s->table_count - t);
-		*span = s->entries - e + (more ? more - 1 : 0) * s->entries;
+		*span += (more ? more - 1 : 0) * s->entries;
 		return 0;
 	}
 	table = value * (uint64_t)VMDK_SECTOR;
@@ -91,15 +92,18 @@ static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *s
 static int find(struct sparse *s, uint64_t g, uint32_t *sector, uint64_t *span, struct error **err)
 {
 	AUTO_ERROR struct error *why = NULL;
+	uint64_t broken = 1;
 
-	if (find_by(s, s->directories[0], g, sector, span, &why) == 0)
+	if (find_by(s, s->directories[0], g, sector, &broken, &why) == 0) {
+		*span = broken;
 		return 0;
+	}
 	if (!s->directories[1] || why->class != ERROR_PERMANENT || find_by(s, s->directories[1], g, sector, span, NULL) < 0)
 		return error_move(err, move_ptr(why));
 	if (!s->told_redundant)
 		image_add_problem(s->image, "%s; its second grain directory is used there", why->message);
 	s->told_redundant = true;
-	*span = 1; /* of the next grain the first one is asked again */
+	*span = *span < broken ? *span : broken; /* of what follows the first one is asked again */
 	return 0;
 }
 

@@ -305,6 +305,30 @@ static void test_hosted_redundant(void **state)
 	refused("x", "InvalidImage", "sector 999", NULL);
 }
 
+/* All of the first directory is damaged, and the second one is empty: what is found out of one table's grain is true of all, or it would never end. */
+static void test_hosted_redundant_large(void **state)
+{
+	const uint64_t tables = 65536, entries = 65536, sectors = tables * entries * 8;
+	AUTO_ERROR struct error *err = NULL;
+	struct disk_image *image;
+	unsigned char *h;
+	uint64_t bytes;
+
+	(void)state;
+	h = hosted("x", sectors, 2 * tables * 4 / GRAIN);
+	put_le(h + 8, 3, 4);
+	put_le(h + 44, entries, 4);
+	put_le(h + 48, GRAIN / 512 + tables * 4 / 512, 8);
+	put_le(h + 56, GRAIN / 512, 8);
+	memset(h + GRAIN, 0xff, tables * 4);
+	memset(h + GRAIN + tables * 4, 0, tables * 4);
+	image = open_image("x", NULL, &err);
+	assert_non_null(image);
+	assert_int_equal(disk_image_allocated(image, &bytes, NULL, &err), 0);
+	assert_int_equal(bytes, 0);
+	disk_image_close(image);
+}
+
 /* Deflates len bytes of this value to where it points; the marker is in front. */
 static size_t pack(unsigned char *to, uint64_t sector, int value, size_t len)
 {
@@ -817,6 +841,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_hosted, clear_files),
 		cmocka_unit_test_teardown(test_hosted_broken, clear_files),
 		cmocka_unit_test_teardown(test_hosted_redundant, clear_files),
+		cmocka_unit_test_teardown(test_hosted_redundant_large, clear_files),
 		cmocka_unit_test_teardown(test_twice_again, clear_files),
 		cmocka_unit_test_teardown(test_packed, clear_files),
 		cmocka_unit_test_teardown(test_descriptor, clear_files),
