@@ -450,6 +450,64 @@ static void test_corrupt_grain_names_its_place(void **state)
 	assert_non_null(strstr(err->message, "of the stream"));
 }
 
+/* A grain that inflates to more or less than it must, a bomb; the last one may be of a whole grain, not more. */
+static void test_grains_of_another_length(void **state)
+{
+	static const struct {
+		unsigned grain;
+		size_t len;
+		const char *part;
+	} grains[] = {
+		{ 0, GRAIN + 1, "inflates to more" },
+		{ 15, GRAIN + 1, "inflates to more" }, /* at the end of its MiB */
+		{ 3, 16 << 20, "inflates to more" },
+		{ 3, GRAIN - 1, "inflates to less" },
+		{ GRAINS - 1, GRAIN + 1, "inflates to more" },
+		{ GRAINS - 1, 16 << 20, "inflates to more" },
+		{ GRAINS - 1, GRAIN / 2 - 1, "inflates to less" },
+		{ GRAINS - 1, GRAIN / 2, NULL },
+		{ GRAINS - 1, GRAIN, NULL },
+	};
+	AUTO_FREE unsigned char *bytes = calloc(1, GRAIN + (16 << 20));
+	AUTO_FREE char *out = file("out.raw");
+
+	(void)state;
+	memset(bytes, 'a', GRAIN + 1);
+	for (size_t i = 0; i < sizeof grains / sizeof *grains; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		struct disk_result result;
+		struct vmdk_writer w;
+		struct stat st;
+		int failed;
+
+		vmdk_begin(&w, (GRAINS * GRAIN - GRAIN / 2) / 512, GRAIN / 512, 512);
+		if (grains[i].len > GRAIN + 1) { /* its size is no reason to refuse it */
+			struct libdeflate_compressor *deflate = libdeflate_alloc_compressor(12);
+			AUTO_FREE unsigned char *packed = malloc(1 << 20);
+			size_t n = libdeflate_zlib_compress(deflate, bytes, GRAIN + (16 << 20), packed, 1 << 20);
+
+			assert_in_range(n, 1, GRAIN);
+			vmdk_grain_packed(&w, (uint64_t)grains[i].grain * (GRAIN / 512), packed, n);
+			libdeflate_free_compressor(deflate);
+		} else {
+			vmdk_grain(&w, (uint64_t)grains[i].grain * (GRAIN / 512), bytes, grains[i].len);
+		}
+		vmdk_end(&w);
+		failed = decode(w.data, w.len, 1 << 20, NULL, 0, &result, &err);
+		if (grains[i].part) {
+			assert_int_equal(failed, -1);
+			assert_string_equal(err->reason, "CorruptGrain");
+			if (!strstr(err->message, grains[i].part) || !strstr(err->message, "at byte 1024 of the stream"))
+				fail_msg("%zu: %s", i, err->message);
+		} else if (failed) {
+			fail_msg("%zu: %s", i, error_message(err));
+		}
+		assert_int_equal(stat(out, &st), 0);
+		assert_int_equal(st.st_size, GRAINS * GRAIN - GRAIN / 2);
+		vmdk_free(&w);
+	}
+}
+
 static void test_capacity_must_be_as_expected(void **state)
 {
 	unsigned char d[1024] = { 0 };
@@ -566,6 +624,7 @@ int main(void)
 		cmocka_unit_test(test_abandoned_halfway),
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_corrupt_grain_names_its_place),
+		cmocka_unit_test(test_grains_of_another_length),
 		cmocka_unit_test(test_capacity_must_be_as_expected),
 		cmocka_unit_test(test_a_raw_disk_goes_on),
 		cmocka_unit_test(test_full_disk_names_the_file),

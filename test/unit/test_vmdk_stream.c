@@ -316,6 +316,7 @@ static void test_hostile_headers(void **state)
 		{ 8, 1, 4, "NotAStream", "not streamOptimized" },
 		{ 8, 0x10001, 4, "NotAStream", "not streamOptimized" },
 		{ 12, UINT64_C(1) << 55, 8, "InvalidVMDK", "capacity" },
+		{ 12, UINT64_C(1) << 54, 8, "InvalidVMDK", "capacity" }, /* 2^63 bytes */
 		{ 12, UINT64_MAX, 8, "InvalidVMDK", "capacity" },
 		{ 20, 0, 8, "InvalidVMDK", "grain of 0 sectors" },
 		{ 20, 4, 8, "InvalidVMDK", "grain of 4 sectors" },
@@ -425,6 +426,8 @@ static void test_hostile_tables_in_front(void **state)
 		vmdk_put(data + directory_at * 512, (uint64_t[]){ 1, UINT32_MAX, front - 1, front }[i], 4);
 		expect(data, len, ERROR_PERMANENT, "InvalidVMDK", "where it cannot be");
 	}
+	vmdk_put(data + 12, (UINT64_C(1) << 32) * 128 * 512, 8); /* as many tables as 32 bits can count, none of which is there */
+	expect(data, len, ERROR_PERMANENT, "InvalidVMDK", "the grain directory does not lie in");
 	vmdk_put(data + 12, 1024, 8); /* 128 tables: their directory is the last sector of the front, and names one */
 	vmdk_put(data + 20, 8, 8);
 	vmdk_put(data + 44, 1, 4);
