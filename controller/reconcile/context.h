@@ -119,8 +119,12 @@ struct ledger_writer {
 	char *ns, *name, *uid;
 };
 int ledger_write(void *arg, bool made, const char *kind, const char *id, struct error **err);
-/* Undoes at the source what is in the ledger and takes it out of s->status. Entries of kind PowerState stay, and sessions of this process. */
+/* Undoes at the source what is in the ledger and takes it out of s->status. Entries of kind PowerState stay, and sessions of this process.
+ * What the source does not let go of yet stays, too, and is named by an error of which ledger_is_busy is true. */
 int ledger_clean(struct step *s, struct error **err);
+bool ledger_is_busy(const struct error *failed);
+/* What is still at the source, as "Image X, Snapshot Y": owned; NULL: nothing. */
+char *ledger_left(const struct vmimport_status *status);
 /* The ids of sessions that this process opened: it ends them itself, whatever a ledger says. */
 struct noted *noted_new(void);
 void noted_free(struct noted *n);

@@ -330,6 +330,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	AUTO_FREE char *directory = step_directory(s);
 	AUTO_VM_MODEL struct vm_model *model = NULL;
 	AUTO_SESSION struct session *session = NULL;
+	AUTO_ERROR struct error *left = NULL;
 	bool noted;
 	int off;
 
@@ -346,9 +347,12 @@ static int begin(struct step *s, bool *waits, struct error **err)
 		*waits = true;
 		return -1;
 	}
-	/* A lease that a killed process left would hold the machine. */
-	if (ledger_clean(s, err) < 0)
-		return -1;
+	/* A lease that a killed process left would hold the machine. What the source does not let go of is none. */
+	if (ledger_clean(s, &left) < 0) {
+		if (!ledger_is_busy(left))
+			return error_move(err, move_ptr(left));
+		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", left->message);
+	}
 	noted = ledger_note_session(s, session);
 	struct source *source = session_source(session);
 	model = source->ops->describe(source, &name, s->r->cancel, err);

@@ -151,6 +151,17 @@ static int remove_claims(struct step *s, struct error **err)
 	return 0;
 }
 
+static void tell_left(struct step *s, const char *why, bool again)
+{
+	AUTO_FREE char *left = ledger_left(s->status), *text = NULL;
+
+	if (asprintf(&text, "%s: %s: %s",
+		     again ? "Still at the source, and tried again" : "Left behind at the source, to be removed by hand", left ? left : "",
+		     why) < 0)
+		text = NULL;
+	event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", text ? text : why);
+}
+
 int step_deleted(struct step *s, bool *gone, struct error **err)
 {
 	struct target *target = s->r->options.target;
@@ -176,10 +187,14 @@ int step_deleted(struct step *s, bool *gone, struct error **err)
 		if (failed->class == ERROR_CANCELLED || failed->class == ERROR_CONFLICT)
 			return error_move(err, move_ptr(failed));
 		unsigned tries = key ? attempts_add(s->r->attempts, key) : 1;
-		/* A source that is gone for good must not hold the object for ever. */
-		if (failed->class == ERROR_TRANSIENT && tries < DELETE_TRIES && strcmp(failed->reason, "SecretNotFound"))
+		bool busy = ledger_is_busy(failed);
+		/* A source that is gone for good must not hold the object for ever; one that answers will let go some time. */
+		bool again = busy || (failed->class == ERROR_TRANSIENT && tries < DELETE_TRIES && strcmp(failed->reason, "SecretNotFound"));
+
+		if (busy || !again || tries == 1)
+			tell_left(s, failed->message, again);
+		if (again)
 			return error_move(err, move_ptr(failed));
-		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", failed->message);
 	}
 	if (key)
 		attempts_reset(s->r->attempts, key);

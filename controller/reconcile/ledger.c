@@ -2,8 +2,11 @@
 #include <string.h>
 
 #include "api/resources.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "reconcile/context.h"
+
+#define LEFT_MAX 600 /* bytes of the list of what is left: an event holds 1,024 */
 
 bool ledger_has(const struct vmimport_status *status, const char *kind)
 {
@@ -147,11 +150,45 @@ static int undo(struct step *s, struct session **session, const struct vmimport_
 	return source->ops->cleanup(source, entry->kind, entry->id, s->r->cancel, err);
 }
 
+bool ledger_is_busy(const struct error *failed)
+{
+	return failed->class == ERROR_TRANSIENT && !strcmp(failed->reason, "SourceBusy");
+}
+
+/* One error that tells of all that cannot be undone now. */
+static int add_busy(struct error **busy, const struct error *failed)
+{
+	struct error *both = NULL;
+
+	error_set_code(&both, failed->class, failed->reason, failed->code, "%s%s%s", *busy ? (*busy)->message : "", *busy ? "; " : "",
+		       failed->message);
+	if (!both)
+		return -1;
+	error_free(*busy);
+	*busy = both;
+	return 0;
+}
+
+char *ledger_left(const struct vmimport_status *status)
+{
+	AUTO_BUFFER struct buffer text;
+
+	buffer_init(&text, LEFT_MAX);
+	for (size_t i = 0; i < status->ledger_count; i++) {
+		const struct vmimport_ledger_entry *entry = &status->ledger[i];
+
+		if (entry->kind && entry->id && strcmp(entry->kind, LEDGER_POWER) != 0 && strcmp(entry->kind, LEDGER_SESSION) != 0)
+			buffer_addf(&text, "%s%s %s", text.len ? ", " : "", entry->kind, entry->id);
+	}
+	return text.len ? strdup(text.data) : NULL;
+}
+
 int ledger_clean(struct step *s, struct error **err)
 {
 	AUTO_SESSION struct session *session = NULL;
 	AUTO_ERROR struct error *busy = NULL;
 
+	/* What was made last goes first. */
 	for (size_t i = s->status->ledger_count; i-- > 0;) {
 		const struct vmimport_ledger_entry *entry = &s->status->ledger[i];
 		AUTO_ERROR struct error *failed = NULL;
@@ -166,9 +203,11 @@ int ledger_clean(struct step *s, struct error **err)
 		/* A session that cannot be ended ends by itself: no reason to wait for a source that does not answer. */
 		if (undo(s, &session, entry, &failed) < 0 && !is_session) {
 			error_wrap(&failed, "cannot undo %s %s at the source", entry->kind, entry->id);
-			if (strcmp(failed->reason, "SourceBusy")) /* else the source answers, and may let go of others */
+			if (!ledger_is_busy(failed))
 				return error_move(err, move_ptr(failed));
-			busy = busy ? busy : move_ptr(failed);
+			/* The source answers, and may let go of others. */
+			if (add_busy(&busy, failed) < 0)
+				return error_set_errno(err, ENOMEM, "cannot clean up");
 			continue;
 		}
 		drop_at(s->status, i);

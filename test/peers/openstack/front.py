@@ -3,7 +3,8 @@
 
   front.py PORT NAME=URL...      /NAME/x is passed on to URL/x; with FRONT_CERT and FRONT_KEY (PEM files) by https
 
-  POST /_faults {...}   one fault more; DELETE /_faults takes all away; GET /_faults shows them with their hits
+  POST /_faults {...}   one fault more; DELETE /_faults takes all away, DELETE /_faults/NAME those with this "name"; GET /_faults shows them with
+                        their hits
   GET /_log             the requests so far, a line each: METHOD PATH STATUS; DELETE /_log forgets them
 
 Faults, each with "method" and "path" (regular expressions; default: all), "skip" (so many matches pass first), "count" (so often; default: for ever):
@@ -66,12 +67,13 @@ class Front(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def own(self, body):
-        kept = FAULTS if self.path == '/_faults' else LOG
+        which, _, name = self.path[2:].partition('/')
+        kept = FAULTS if which == 'faults' else LOG
         with LOCK:
             if self.command == 'POST':
                 kept.append(json.loads(body))
             elif self.command == 'DELETE':
-                kept.clear()
+                kept[:] = [f for f in kept if f.get('name') != name] if name else []
             text = json.dumps(kept) if kept is FAULTS else '\n'.join(kept) + '\n'
         self.answer(200, text)
 

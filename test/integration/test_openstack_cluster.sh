@@ -1,0 +1,156 @@
+#!/bin/bash
+# Servers of a real OpenStack, imported through Kubernetes: to the end, deleted and killed in the middle, and with a cloud that does not let
+# go of what was made. Nothing of ours stays in it, and what does for a while is told by an Event.
+# needs: openstack kube
+# timeout: 420
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/openstack.sh"
+
+export KUBE_HARVESTER_FLAGS='-boot-time 0'
+start_openstack
+start_kube
+known=$B/var/known
+
+# --- servers: demo-vm has two volumes, demo-uefi a root disk that is none and a volume, small and other a volume -----------------------
+
+head -c 20M /dev/urandom >"$WORK/data.raw"
+truncate -s 64M "$WORK/data.raw"
+data_image=$(os_image data raw "$WORK/data.raw")
+tiny=$(TOKEN=$ADMIN_TOKEN os compute GET /flavors | jq -r '.flavors[] | select(.name == "m1.tiny") | .id')
+TOKEN=$ADMIN_TOKEN os compute PUT "/os-quota-sets/$PROJECT" '{"quota_set": {"instances": 50, "cores": 100}}' >/dev/null
+declare -A volumes
+for name in small other; do
+	volumes[$name]=$(os_volume POST /volumes '{"volume": {"name": "'"$name"'", "size": 1, "imageRef": "'"$data_image"'"}}' | jq -r .volume.id)
+done
+for name in small other; do
+	wait_for 120 volume_is "${volumes[$name]}" available
+	id=$(V=2.60 os compute POST /servers '{"server": {"name": "'"$name"'", "flavorRef": "'"$tiny"'", "networks": "none", "block_device_mapping_v2": [
+		{"boot_index": 0, "uuid": "'"${volumes[$name]}"'", "source_type": "volume", "destination_type": "volume"}]}}' | jq -r .server.id)
+	wait_for 120 server_is "$id" ACTIVE
+done
+os_things | sort >"$WORK/before"
+
+# What the cloud does not let go of is in the ledgers of the imports that are there yet.
+ledgers() { # ledgers [IMPORT]
+	kubectl get virtualmachineimports -o json | jq -r --arg name "${1:-}" '.items[] | select($name == "" or .metadata.name == $name)
+		| .status.sourceLedger // [] | .[] | select(.kind | IN("Image", "Volume", "Snapshot")) | .id'
+}
+assert_clean() { # assert_clean WHAT
+	{ ledgers; echo nothing; } >"$WORK/ledgers"
+	os_things | grep -vFf "$WORK/ledgers" | sort >"$WORK/after"
+	diff "$WORK/before" "$WORK/after" >&2 || fail "$1: the project does not have what it had"
+}
+apply() { openstack_import "$@" | kubectl apply -f - >/dev/null; } # as openstack_import
+# Faults of one place in the scenario, beside those that last.
+fault_now() { front_fault "${1/{/{\"name\": \"now\", }"; }
+unfault() { front _faults/now -X DELETE >/dev/null; }
+forget() { front _log -X DELETE >/dev/null; }
+is_gone() { [ -z "$(kubectl get virtualmachineimport "$1" --ignore-not-found -o name)" ]; }
+scratch_of() { find "$SCRATCH" -mindepth 1 -path "*$1*"; }
+uid_of() { import_field default "$1" '{.metadata.uid}'; }
+
+# A target's disk is what was written at the source, and zeros up to its capacity, which Cinder counts in true GiB.
+assert_disk() { # assert_disk IMPORT NUMBER GIB [ORIGINAL]
+	local image volume len=0
+	image=$(import_field default "$1" "{.status.diskImportStatus[$2].VirtualMachineImage}")
+	volume=$KUBE_STATE/volumes/$(kubectl get pvc "$image" -o 'jsonpath={.spec.volumeName}')
+	assert_eq "size of disk $2 of $1" "$(stat -c %s "$volume")" $(($3 << 30))
+	if [ -n "${4:-}" ]; then
+		len=$(stat -c %s "$4")
+		cmp -n "$len" "$volume" "$4" || fail "disk $2 of $1 is not $4"
+	fi
+	cmp -n $((($3 << 30) - len)) -i "$len":0 "$volume" /dev/zero || fail "disk $2 of $1 has something behind its end"
+}
+told() { # told IMPORT TEXT...: whether a Warning of the import has all of these
+	local import=$1 text
+	kubectl get events.events.k8s.io -o json | jq -r --arg name "$import" '.items[] | select(.regarding.name == $name and .type == "Warning") | .note' >"$WORK/told"
+	shift
+	for text in "$@"; do grep -qF -- "$text" "$WORK/told" || return 1; done
+}
+
+start_daemon
+openstack_source | kubectl apply -f - >/dev/null
+kubectl wait --for=condition=Ready --timeout=60s openstacksource/cloud >/dev/null
+assert_eq "status of the source" "$(kubectl get openstacksource cloud -o 'jsonpath={.status.status}')" clusterReady
+
+# --- leftovers: the cloud lets go of no image of these two; meanwhile everything else ---------------------------------------------------
+
+note "--- images that cannot be removed"
+fault_now '{"kind": "slow", "path": "/file$", "bps": 8000000}'
+apply whole demo-vm
+apply deleted other
+ours() { os image GET '/images?limit=1000' | jq -r '.images[] | select((.name | startswith("vm-import-")) and .status == "active") | .id'; }
+all_ours() { [ "$(ours | wc -l)" = 3 ]; }
+wait_for 120 all_ours
+stuck=$(ours | xargs)
+front_fault '{"kind": "status", "method": "DELETE", "path": "/images/('"${stuck// /|}"')$", "status": 403, "body": "{\"message\": \"the image is protected\"}"}'
+unfault
+deleted_uid=$(uid_of deleted)
+deleted_image=$(ledgers deleted | grep image)
+kubectl delete virtualmachineimport deleted --wait=false >/dev/null
+
+# --- deleted in the middle -----------------------------------------------------------------------------------------------------------
+
+# deleted_at WHAT VM FAULT SEEN...: an import is deleted once the front has seen something; the fault lasts until our removal is seen
+deleted_at() {
+	local what=$1 vm=$2 fault=$3 seen=$4 removal=$5 uid
+	forget
+	[ -z "$fault" ] || fault_now "$fault"
+	apply gone "$vm"
+	wait_for 60 front_saw "$seen"
+	uid=$(uid_of gone)
+	kubectl delete virtualmachineimport gone --wait=false >/dev/null
+	[ -z "$removal" ] || wait_for 60 front_saw "$removal"
+	unfault
+	wait_for 60 is_gone gone
+	assert_eq "scratch of a deleted import" "$(scratch_of "$uid")" ''
+	assert_clean "deleted while $what"
+	note "deleted while $what"
+}
+held() { echo '{"kind": "status", "method": "GET", "path": "'"$1"'/[^/?]*$", "status": 200, "body": "'"$2"'"}'; }
+deleted_at "its snapshot was made" small "$(held /snapshots '{\"snapshot\": {\"status\": \"creating\"}}')" 'POST [^ ]*/snapshots 20' 'DELETE [^ ]*/snapshots/'
+deleted_at "its image was made" small '' 'POST [^ ]*/action 202' ''
+deleted_at "a server's image was made" demo-uefi "$(held /images '{\"status\": \"saving\"}')" 'POST [^ ]*/action 202' 'DELETE [^ ]*/images/'
+
+# --- killed in the middle: while its image is made, and while its image is downloaded -----------------------------------------------
+
+forget
+fault_now "$(held /images '{\"status\": \"saving\"}')"
+apply killed small
+wait_for 60 front_saw 'POST [^ ]*/volumes 202'
+wait_for 60 front_saw 'POST [^ ]*/action 202'
+kill_daemon
+unfault
+fault_now '{"kind": "slow", "path": "/file$", "bps": 8000000}'
+start_daemon
+downloading() { [ -n "$(find "$SCRATCH/$(uid_of killed)" -name 'disk-0.raw' -size +100k)" ]; }
+wait_for 60 downloading
+kill_daemon
+unfault
+start_daemon
+wait_status default killed virtualMachineRunning
+kubectl wait --for=condition=Ready --timeout=60s virtualmachineimport/killed >/dev/null
+assert_eq "ledger of the killed" "$(ledgers killed)" ''
+assert_disk killed 0 1 "$WORK/data.raw"
+assert_clean "killed twice"
+
+# --- what is left is told, and goes when it may ----------------------------------------------------------------------------------------
+
+wait_status default whole virtualMachineRunning
+assert_disk whole 0 1 "$known.raw"
+assert_disk whole 1 2
+note "the machine of the stuck images runs"
+left=$(ledgers whole)
+left_ids=$(os image GET '/images?limit=1000' | jq -r '.images[] | .name + " " + .id' | grep -F "$left" | cut -d' ' -f2)
+assert_eq "images that are left" "$(wc -w <<<"$left_ids")" 2
+wait_for 120 told whole $left $left_ids
+wait_for 120 told deleted "Still at the source, and tried again: Image $deleted_image" 'the image is protected'
+[ -n "$(import_field default deleted '{.metadata.finalizers}')" ] || fail "the finalizer is gone before the image"
+assert_eq "scratch of the deleted" "$(scratch_of "$deleted_uid")" ''
+front_clear
+kubectl wait --for=condition=Ready --timeout=120s virtualmachineimport/whole >/dev/null
+wait_for 120 is_gone deleted
+assert_eq "ledger at the end" "$(ledgers)" ''
+assert_clean "at the end"
+assert_eq "files on scratch" "$(find "$SCRATCH" -mindepth 1 ! -name .image-key)" ''
+stop_daemon
