@@ -176,6 +176,19 @@ static void test_catalogues(void **state)
 												       ENDPOINT("R", "internal",
 														"http://n/v2.0/"))),
 		  "R", "internal", "http://in/v2.1/p1", "http://v/v3/p1", "http://i/v2", "http://n/v2.0", NULL, NULL },
+		/* A gateway with a version of its own before the services. */
+		{ TOKEN(SERVICE("compute", ENDPOINT("R", "public", "https://x/v2/c/v2.1")) "," SERVICE(
+			  "volumev3",
+			  ENDPOINT(
+				  "R", "public",
+				  "https://x/v2/v/v3/p1")) "," SERVICE("image",
+								       ENDPOINT(
+									       "R", "public",
+									       "https://x/v2/i")) "," SERVICE("network",
+													      ENDPOINT(
+														      "R", "public",
+														      "https://x/v2.0/n/"))),
+		  "R", "public", "https://x/v2/c/v2.1", "https://x/v2/v/v3/p1", "https://x/v2/i/v2", "https://x/v2.0/n/v2.0", NULL, NULL },
 		{ TOKEN(SERVICE("compute", ENDPOINT("R", "public", "http://c") "," ENDPOINT("S", "public", "http://s")) "," REST), "",
 		  "public", NULL, NULL, NULL, NULL, "RegionMissing", "R, S" },
 		{ TOKEN(SERVICE("compute", ENDPOINT("R", "public", "http://c")) "," REST), "T", "public", NULL, NULL, NULL, NULL,

@@ -91,6 +91,7 @@ static json_t *find(struct openstack_session *s, enum artifact_kind kind, const 
 {
 	AUTO_FREE char *path = NULL;
 	AUTO_JSON json_t *list = NULL, *found = json_array();
+	AUTO_ERROR struct error *failed = NULL;
 	json_t *item;
 	size_t i;
 	int len = asprintf(&path, "%s%s?name=%s", kinds[kind].path, kind == ARTIFACT_IMAGE ? "" : "/detail", name);
@@ -101,9 +102,16 @@ static json_t *find(struct openstack_session *s, enum artifact_kind kind, const 
 		return no_memory(err), NULL;
 	for (char *p; (p = strchr(path, ' '));)
 		*p = '+';
-	list = openstack_list(s, kinds[kind].service, path, kinds[kind].list, cancel, err);
-	if (!list)
+	list = openstack_list(s, kinds[kind].service, path, kinds[kind].list, cancel, &failed);
+	if (!list && failed->code == 400) { /* an operator may have taken the name out of Cinder's filters: then all of them */
+		error_free(move_ptr(failed));
+		*strchr(path, '?') = 0;
+		list = openstack_list(s, kinds[kind].service, path, kinds[kind].list, cancel, &failed);
+	}
+	if (!list) {
+		error_move(err, move_ptr(failed));
 		return NULL;
+	}
 	json_array_foreach (list, i, item) {
 		const char *other = answer_text(item, "name");
 

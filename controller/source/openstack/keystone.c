@@ -17,11 +17,12 @@
 static const struct {
 	const char *name, *types[4], *version, *other_version;
 	bool project; /* the project's id follows the version */
+	bool last;    /* nothing ever follows it: elsewhere in a URL it is of something else, a gateway say */
 } services[OPENSTACK_SERVICES] = {
-	[OPENSTACK_COMPUTE] = { "compute", { "compute" }, "v2.1", "v2", false },
-	[OPENSTACK_VOLUME] = { "block storage", { "block-storage", "volumev3", "block-store", "volume" }, "v3", "v3", true },
-	[OPENSTACK_IMAGE] = { "image", { "image" }, "v2", "v2", false },
-	[OPENSTACK_NETWORK] = { "network", { "network" }, "v2.0", "v2.0", false },
+	[OPENSTACK_COMPUTE] = { "compute", { "compute" }, "v2.1", "v2", false, false },
+	[OPENSTACK_VOLUME] = { "block storage", { "block-storage", "volumev3", "block-store", "volume" }, "v3", "v3", true, false },
+	[OPENSTACK_IMAGE] = { "image", { "image" }, "v2", "v2", false, true },
+	[OPENSTACK_NETWORK] = { "network", { "network" }, "v2.0", "v2.0", false, true },
 };
 
 static bool is_http(const char *url)
@@ -156,17 +157,32 @@ static bool ends_with(const char *text, size_t len, const char *component)
 	return len > n && text[len - n - 1] == '/' && !strncmp(text + len - n, component, n);
 }
 
+static const char *path_of(const char *url)
+{
+	const char *host = strstr(url, "://") + 3;
+
+	return host + strcspn(host, "/?#");
+}
+
+/* Versions 1 and 2 of block storage may stand under the old name of the service. */
+static bool is_old_volume(const char *url)
+{
+	const char *path = path_of(url);
+	size_t len = strcspn(path, "?#");
+
+	return (has_component(path, len, "v1") || has_component(path, len, "v2")) && !has_component(path, len, "v3");
+}
+
 /* The URL of the API's version out of a catalogue's, which may or may not have it, and the project's id after it. */
 static char *service_url(enum openstack_service service, const char *url, const char *project)
 {
-	const char *version = services[service].version, *path = strstr(url, "://") + 3;
-	size_t len = plain_len(url), path_len;
+	const char *version = services[service].version, *path = path_of(url);
+	size_t len = plain_len(url), path_len = url + len > path ? (size_t)(url + len - path) : 0;
 	char *out = NULL;
-	bool versioned;
+	bool versioned = services[service].last
+				 ? ends_with(path, path_len, version)
+				 : has_component(path, path_len, version) || has_component(path, path_len, services[service].other_version);
 
-	path += strcspn(path, "/?#");
-	path_len = url + len > path ? (size_t)(url + len - path) : 0;
-	versioned = has_component(path, path_len, version) || has_component(path, path_len, services[service].other_version);
 	if (asprintf(&out, "%.*s%s%s", (int)len, url, versioned ? "" : "/", versioned ? "" : version) < 0)
 		return NULL;
 	if (services[service].project && ends_with(out, strlen(out), version)) {
@@ -246,10 +262,8 @@ static const char *find_endpoint(const json_t *catalog, enum openstack_service s
 			json_array_foreach (json_object_get(service, "endpoints"), k, endpoint) {
 				const char *url = answer_text(endpoint, "url");
 
-				/* Versions 1 and 2 of block storage may stand under the same old name. */
 				if (url && is_http(url) && strlen(url) <= URL_MAX && in_region(endpoint, region) &&
-				    of_interface(endpoint, interface) &&
-				    !(s == OPENSTACK_VOLUME && (strstr(url, "/v1/") || strstr(url, "/v2/"))))
+				    of_interface(endpoint, interface) && !(s == OPENSTACK_VOLUME && is_old_volume(url)))
 					return url;
 			}
 		}

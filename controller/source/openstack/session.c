@@ -561,6 +561,21 @@ static unsigned negotiate(const json_t *document, unsigned major, unsigned known
 	return 0;
 }
 
+/* Where the URL's path has this component: behind it; NULL: nowhere. */
+static char *behind_version(char *url, const char *version)
+{
+	char *at = strstr(url, "://");
+	size_t len = strlen(version);
+
+	at = at ? strchr(at + 3, '/') : NULL;
+	while (at && (at = strstr(at, version))) {
+		at += len;
+		if (*at == '/' || !*at)
+			return at;
+	}
+	return NULL;
+}
+
 /* Asks a service which microversions it has. One that does not say is used without. */
 static int ask_version(struct openstack_session *s, enum openstack_service service, const char *version, unsigned major, unsigned known,
 		       struct cancel *cancel, struct error **err)
@@ -575,10 +590,10 @@ static int ask_version(struct openstack_session *s, enum openstack_service servi
 
 	if (ticket_get(s, service, "/", false, 0, &t, cancel, err) < 0)
 		return -1;
-	at = strstr(t.url, version);
+	at = behind_version(t.url, version);
 	if (!at)
 		return 0;
-	at[strlen(version)] = 0;
+	*at = 0;
 	if (asprintf(&url, "%s/", t.url) < 0) {
 		url = NULL;
 		return error_set_errno(err, ENOMEM, "cannot make the request");
