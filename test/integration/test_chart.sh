@@ -2,6 +2,7 @@
 # The chart: what is generated from it is up to date, every combination of values is accepted by a real API server, wrong values are
 # refused, and a release of Harvester's own chart is upgraded to ours and uninstalled.
 # needs: kube
+# alone: its pods listen on port 8080 of this machine
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no

@@ -3,6 +3,7 @@
 # while it is upgraded, drained away and killed, is seen by Prometheus and through HTTPS, and uninstalled. deploy/README.md has what it shows:
 # TRANSCRIPT=FILE writes that.
 # needs: vsphere kube
+# alone: its pods listen on port 8080 of this machine
 # timeout: 900
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no

@@ -3,6 +3,7 @@
 # server. After each fault no write may be lost, no object be there twice, and the watch's copy be what the server has. Prints how long that
 # took since the fault ended, or, for connections that stay dead, since it began. KUBE_FAULTS=long adds more of them (a minute and a half).
 # needs: kube
+# alone: how long things take is what it is about
 # timeout: 420
 . "$(dirname "$0")/lib.sh"
 

@@ -2,6 +2,7 @@
 # Replicas choose a leader by a Lease. It is killed, stopped, and cut off from the API server in the middle of a transfer: another one takes
 # over within the lease duration, the import goes on and makes no second machine, and at no time do two write.
 # needs: vsphere kube
+# alone: how long things take is what it is about
 # timeout: 420
 . "$(dirname "$0")/lib.sh"
 

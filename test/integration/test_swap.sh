@@ -3,6 +3,7 @@
 # probes), with our image in them. Imports that Harvester's controller left in each of its states, with the status as it writes it, are
 # taken over and finished; what it had finished stays.
 # needs: vsphere kube
+# alone: its pods listen on port 8080 of this machine
 # timeout: 900
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
