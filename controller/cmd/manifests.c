@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "api/resources.h"
+#include "api/schema.h"
 #include "base/buffer.h"
+#include "cmd/crds.h"
 #include "store/dir/dir.h"
 #include "json/codec.h"
 #include "json/yaml.h"
@@ -58,9 +60,33 @@ static json_t *load(const char *file, struct error **err)
 	return yaml_load(text, strlen(text), "standard input", err);
 }
 
+/* Fields that are not known, and values that are impossible, all of them: kubectl would refuse the object, too. */
+static int check(const json_t *crds, const json_t *object, struct error **err)
+{
+	const char *kind = json_path_string(object, "kind"), *version = json_path_string(object, "apiVersion");
+	const char *name = json_path_string(object, "metadata.name");
+	const json_t *schema = kind && version ? schema_find(crds, version, kind) : NULL;
+	size_t i;
+	AUTO_JSON json_t *problems = json_array();
+	AUTO_BUFFER struct buffer all = { 0 };
+	const json_t *problem;
+
+	if (!schema)
+		return 0;
+	schema_check(schema, object, problems);
+	buffer_init(&all, 4096);
+	json_array_foreach (problems, i, problem)
+		buffer_addf(&all, "%s%s", i ? "; " : "", json_string_value(problem));
+	return all.len ? error_set(err, ERROR_PERMANENT, "InvalidObject", "the %s %s: %s", kind, name ? name : "", all.data) : 0;
+}
+
 int manifests_apply(const struct manifests *m, struct store *store, struct error **err)
 {
+	AUTO_JSON json_t *crds = crds_load(err);
 	size_t imports = 0;
+
+	if (!crds)
+		return -1;
 
 	for (size_t f = 0; f < m->count; f++) {
 		AUTO_JSON json_t *documents = load(m->files[f], err);
@@ -75,7 +101,7 @@ int manifests_apply(const struct manifests *m, struct store *store, struct error
 			if (!manifests_want(m, object))
 				continue;
 			imports += kind && !strcmp(kind, api_vmimports.kind);
-			if (dir_store_apply(store, object, err) < 0)
+			if (check(crds, object, err) < 0 || dir_store_apply(store, object, err) < 0)
 				return error_wrap(err, "%s, document %zu", m->files[f], i + 1);
 		}
 	}

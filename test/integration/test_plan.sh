@@ -66,6 +66,12 @@ assert_contains "what is wrong" "$(cat "$WORK/err")" "named nobody"
 assert_fails 2 plan -o yaml
 assert_fails 2 "$VIC" plan 2>/dev/null
 assert_fails 1 "$VIC" plan -f "$WORK/not-there.yaml" 2>/dev/null
+# What kubectl would refuse is refused here, too: all of it, and before anything is asked for.
+import_manifest default mistaken web-off 'networkMappings: []' 'defaultDiskBusType: nvme' >"$WORK/mistaken.yaml"
+assert_fails 1 "$VIC" plan -f "$WORK/mistaken.yaml" 2>"$WORK/err"
+assert_contains "what a field is called" "$(cat "$WORK/err")" "spec.networkMappings is not known (is it networkMapping?)"
+assert_contains "what a field takes" "$(cat "$WORK/err")" 'spec.defaultDiskBusType is "nvme", not one of virtio'
+assert_fails 1 "$VIC" import -f "$WORK/mistaken.yaml" -o "$WORK/mistaken" 2>/dev/null
 # A source that does not answer is a problem, and a signal ends the waiting.
 fault '{"kind": "slow", "method": "RetrieveServiceContent", "seconds": 50}'
 "$VIC" plan -f "$WORK/plan.yaml" --vm good >/dev/null 2>&1 &
