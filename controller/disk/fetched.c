@@ -8,7 +8,6 @@
 
 #define SMALL (16u << 10)       /* a read up to this size is one of tables */
 #define AHEAD_SMALL (64u << 10) /* fetched at once for it */
-#define AHEAD_LARGE (4u << 20)  /* and for data */
 
 struct window {
 	unsigned char *bytes;
@@ -21,6 +20,7 @@ struct fetched {
 	struct disk_fetch_ops ops;
 	void *arg;
 	struct window small, large;
+	size_t ahead; /* bytes of data that are fetched at once */
 };
 
 static bool holds(const struct window *w, uint64_t offset, size_t len)
@@ -49,12 +49,23 @@ static int read_fetched(void *arg, uint64_t offset, void *data, size_t len, stru
 	bool in_large = holds(&f->large, offset, len), small = len <= SMALL && !in_large;
 	struct window *w = small ? &f->small : &f->large;
 
-	if (len > AHEAD_LARGE)
+	if (len > f->ahead && !in_large)
 		return f->ops.fetch(f->arg, offset, data, len, err);
-	if (!holds(w, offset, len) && fill(f, w, offset, small ? AHEAD_SMALL : AHEAD_LARGE, err) < 0)
+	if (!holds(w, offset, len) && fill(f, w, offset, small ? AHEAD_SMALL : f->ahead, err) < 0)
 		return -1;
 	memcpy(data, w->bytes + (offset - w->from), len);
 	return 0;
+}
+
+static void limit_ahead(void *arg, size_t most)
+{
+	struct fetched *f = arg;
+
+	f->ahead = most < AHEAD_SMALL ? AHEAD_SMALL : most < DISK_INPUT_AHEAD ? most : DISK_INPUT_AHEAD;
+	if (f->large.size == f->ahead)
+		return;
+	free(f->large.bytes);
+	f->large = (struct window){ 0 };
 }
 
 static int finish_fetched(void *arg, struct error **err)
@@ -77,7 +88,9 @@ static void close_fetched(void *arg)
 
 struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err)
 {
-	static const struct disk_input_ops input = { .read = read_fetched, .finish = finish_fetched, .close = close_fetched };
+	static const struct disk_input_ops input = {
+		.read = read_fetched, .finish = finish_fetched, .ahead = limit_ahead, .close = close_fetched
+	};
 	struct fetched *f = calloc(1, sizeof *f);
 
 	if (!f) {
@@ -87,6 +100,7 @@ struct disk_input *disk_input_fetched(const char *name, uint64_t size, const str
 		return NULL;
 	}
 	f->size = size;
+	f->ahead = DISK_INPUT_AHEAD;
 	f->ops = *ops;
 	f->arg = arg;
 	return disk_input_new(name, size, &input, f, err);

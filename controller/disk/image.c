@@ -75,6 +75,11 @@ fail:
 	return NULL;
 }
 
+void image_limit_ahead(const struct disk_image *image, struct disk_input *in)
+{
+	disk_input_limit_ahead(in, DISK_INPUT_AHEAD / (image->layer_count ? image->layer_count : 1));
+}
+
 static struct layer *open_raw(struct disk_image *image, struct disk_input *in, struct error **err)
 {
 	uint64_t size = disk_input_size(in);
@@ -266,6 +271,8 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 	} else if (open_layers(image, in, format, err) == 0) {
 		image->info.capacity = image->layers[0]->capacity;
 		image->info.layers = image->layer_count;
+		for (unsigned i = 0; i < image->layer_count; i++)
+			image_limit_ahead(image, image->inputs[i]);
 		return image;
 	}
 	disk_image_close(image);

@@ -41,6 +41,12 @@ void disk_input_close(struct disk_input *in)
 	free(in);
 }
 
+void disk_input_limit_ahead(struct disk_input *in, size_t most)
+{
+	if (in->ops->ahead)
+		in->ops->ahead(in->arg, most);
+}
+
 const char *disk_input_name(const struct disk_input *in)
 {
 	return in->name;

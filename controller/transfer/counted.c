@@ -32,6 +32,13 @@ static int finish(void *arg, struct error **err)
 	return disk_input_finish(c->in, err);
 }
 
+static void limit_ahead(void *arg, size_t most)
+{
+	const struct counted *c = arg;
+
+	disk_input_limit_ahead(c->in, most);
+}
+
 static void close_counted(void *arg)
 {
 	struct counted *c = arg;
@@ -42,7 +49,9 @@ static void close_counted(void *arg)
 
 struct disk_input *counted_input(struct disk_input *in, struct series *bytes, struct error **err)
 {
-	static const struct disk_input_ops ops = { .read = read_counted, .next_data = next_data, .finish = finish, .close = close_counted };
+	static const struct disk_input_ops ops = {
+		.read = read_counted, .next_data = next_data, .finish = finish, .ahead = limit_ahead, .close = close_counted
+	};
 	struct counted *c;
 
 	if (!in)

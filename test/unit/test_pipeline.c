@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disk/image.h"
 #include "disk_fixture.h"
 #include "vmdk_writer.h"
 
@@ -345,7 +346,7 @@ static long kib_of(const char *field)
 }
 
 /* The most memory in KiB that so many disks need at once, beside what the process has anyhow, when nothing in them can be compressed. */
-static long peak_of(unsigned threads, int disks)
+static long peak_of(unsigned threads, int disks, void *(*of_one)(void *arg))
 {
 	long kib = 0;
 	int ends[2];
@@ -375,7 +376,7 @@ static long peak_of(unsigned threads, int disks)
 		for (int i = 0; i < disks; i++) {
 			many[i].stream = &w;
 			if (asprintf(&many[i].out, "%s/peak%d.raw", directory, i) < 0 ||
-			    pthread_create(&many[i].thread, NULL, convert_one, &many[i]))
+			    pthread_create(&many[i].thread, NULL, of_one, &many[i]))
 				_exit(1);
 		}
 		for (int i = 0; i < disks; i++) {
@@ -400,7 +401,63 @@ static void test_memory_is_bounded(void **state)
 	if (SANITIZED)
 		skip();
 	for (unsigned threads = 1; threads <= 16; threads *= 4) {
-		long one = peak_of(threads, 1), eight = peak_of(threads, 8);
+		long one = peak_of(threads, 1, convert_one), eight = peak_of(threads, 8, convert_one);
+
+		print_message("%u threads: one disk %ld KiB, eight %ld KiB\n", threads, one, eight);
+		assert_in_range(one, 1024, 12 * 1024);
+		assert_in_range(eight, 1024, 34 * 1024);
+	}
+}
+
+/* Files that are served from afar, their content made as it is asked for: hosted sparse extents of 10 MiB whose grains cannot be compressed. */
+#define SERVED_GRAINS 160u
+#define SERVED_AT 1048576u /* the first grain, in bytes */
+
+static int serve(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
+{
+	unsigned char head[SERVED_GRAINS * 4 + 2048] = { 0 }, *to = data;
+	unsigned seed = (unsigned)(offset >> 9) + 1;
+
+	(void)arg;
+	(void)err;
+	memcpy(head, "KDMV", 4);
+	vmdk_put(head + 4, 1, 4);
+	vmdk_put(head + 8, 1, 4);
+	vmdk_put(head + 12, SERVED_GRAINS * (GRAIN / 512), 8);
+	vmdk_put(head + 20, GRAIN / 512, 8);
+	vmdk_put(head + 44, 512, 4);
+	vmdk_put(head + 56, 1, 8);
+	vmdk_put(head + 512, 4, 4);
+	memcpy(head + 73, "\n \r\n", 4);
+	for (unsigned i = 0; i < SERVED_GRAINS; i++)
+		vmdk_put(head + 2048 + 4 * (size_t)i, (SERVED_AT + i * GRAIN) / 512, 4);
+	for (size_t i = 0; i < len; i++)
+		to[i] = (unsigned char)(offset + i < sizeof head ? head[offset + i] : (unsigned)rand_r(&seed) >> 7);
+	return 0;
+}
+
+static void *read_served(void *arg)
+{
+	static const struct disk_fetch_ops ops = { .fetch = serve };
+	struct many *m = arg;
+	struct disk_pipeline_options options = { .path = m->out, .workers = workers, .no_sync = true };
+	struct disk_input *in = disk_input_fetched("served", SERVED_AT + SERVED_GRAINS * GRAIN, &ops, NULL, NULL);
+	struct disk_image *image = in ? disk_image_open(in, NULL, "vmdk", NULL) : NULL;
+	struct disk_pipeline *p = disk_pipeline_new(&options, NULL);
+
+	m->failed = !image || !p || disk_pipeline_pull(p, image, 0, NULL) < 0 || disk_pipeline_finish(p, &m->result, NULL) < 0;
+	disk_pipeline_free(p);
+	disk_image_close(image);
+	return NULL;
+}
+
+static void test_memory_of_what_is_read_by_place(void **state)
+{
+	(void)state;
+	if (SANITIZED)
+		skip();
+	for (unsigned threads = 1; threads <= 16; threads *= 4) {
+		long one = peak_of(threads, 1, read_served), eight = peak_of(threads, 8, read_served);
 
 		print_message("%u threads: one disk %ld KiB, eight %ld KiB\n", threads, one, eight);
 		assert_in_range(one, 1024, 12 * 1024);
@@ -623,6 +680,7 @@ int main(void)
 		cmocka_unit_test(test_pipelines_share_the_workers),
 		cmocka_unit_test(test_abandoned_halfway),
 		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_memory_of_what_is_read_by_place),
 		cmocka_unit_test(test_corrupt_grain_names_its_place),
 		cmocka_unit_test(test_grains_of_another_length),
 		cmocka_unit_test(test_capacity_must_be_as_expected),
