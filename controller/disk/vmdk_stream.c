@@ -230,7 +230,7 @@ static int add_table(struct vmdk *v, uint64_t at, uint32_t sector, struct error 
 		v->at = at;
 		return broken(v, err, "the grain tables in front lie in more than %u places", RUNS_MAX);
 	}
-	if (v->run_count == v->run_room) {
+	if (!v->runs || v->run_count == v->run_room) {
 		uint32_t room = v->run_room ? 2 * v->run_room : 16;
 		struct table_run *runs = reallocarray(v->runs, room, sizeof *runs);
 
