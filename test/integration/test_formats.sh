@@ -50,6 +50,10 @@ for name in /etc/passwd ../../x "../$(basename "$WORK")/secret-flat.vmdk" other/
 	named "$name"
 	refused "$name" named.vmdk
 done
+for name in /etc/passwd ../../x "../$(basename "$WORK")/secret-flat.vmdk" /dev/zero http://127.0.0.1/x 'C:\x.vmdk' .. link; do
+	printf '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=2\nparentFileNameHint="%s"\nRW 8 FLAT "secret-flat.vmdk" 0\n' "$name" >named.vmdk
+	refused "$name" named.vmdk
+done
 named pipe
 refused "neither a file nor a block device" named.vmdk
 named ''
