@@ -228,6 +228,22 @@ static void print_certificates(const json_t *imports)
 	}
 }
 
+/* What an import does to a machine that runs is no problem, and yet to be known before it begins. */
+static void print_running(const json_t *imports)
+{
+	const json_t *import;
+	size_t i, running = 0;
+
+	json_array_foreach (imports, i, import) {
+		const char *power = json_path_string(import, "power");
+
+		running += power && strcmp(power, "off") && strcmp(power, "unknown");
+	}
+	if (running)
+		printf("%zu of the machines %s on: an import shuts a machine down before its disks are fetched, and it stays off at its source.\n",
+		       running, running == 1 ? "is" : "are");
+}
+
 static void print_table(const json_t *plan)
 {
 	const json_t *imports = json_object_get(plan, "imports"), *import;
@@ -250,6 +266,7 @@ static void print_table(const json_t *plan)
 	print_certificates(imports);
 	size_text(number(plan, "bytes"), size);
 	printf("%" PRIu64 " of %zu imports would fail; %s to fetch in all\n", number(plan, "failing"), json_array_size(imports), size);
+	print_running(imports);
 	if (!json_is_true(json_object_get(plan, "targetChecked")))
 		printf("The target was not asked: with --kubeconfig its networks, storage classes and names are checked, too.\n");
 }

@@ -57,6 +57,10 @@ mount -t tmpfs -o size=1m none "$WORK/small" && {
 	umount "$WORK/small"
 	problems_have good 1 "are missing"
 }
+plan --vm running
+assert_contains "what becomes of a machine that runs" "$(cat "$WORK/plan")" "1 of the machines is on: an import shuts a machine down"
+plan --vm good
+! grep -q "shuts a machine down" "$WORK/plan" || fail "it is off"
 plan --vm running -o json
 assert_contains "why there is no estimate" "$(of running .noSample)" "is not off"
 assert_eq "seconds without a sample" "$(of running .seconds)" null
