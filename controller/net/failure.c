@@ -100,7 +100,7 @@ int http_explain_refusal(const char *url, const char *refused, struct error **er
 		host ? host : "the host", refused);
 }
 
-static enum error_class class_of_status(int status)
+enum error_class http_status_class(int status)
 {
 	switch (status) {
 	case 404:
@@ -151,6 +151,6 @@ int http_refuse(const char *method, const char *url, const struct http_response 
 	char text[EXCERPT_SIZE];
 
 	excerpt(r->body, text);
-	return error_set_code(err, class_of_status(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
+	return error_set_code(err, http_status_class(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
 			      shown ? shown : "", r->status, *text ? ": " : "", text);
 }

@@ -85,6 +85,9 @@ int http_perform(struct http_client *client, const struct http_request *request,
  * rest permanent; code is the status; the message quotes the start of the body. */
 int http_fetch(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
 
+/* The class of an answer's status, as http_fetch has it; of a success it means nothing. */
+enum error_class http_status_class(int status);
+
 /* The value of a header of the response (case-insensitive), as an owned string, or NULL. */
 char *http_response_header(const struct http_response *response, const char *name);
 void http_response_free(struct http_response *response); /* frees what it holds; accepts a zeroed struct */

@@ -3,24 +3,13 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "net/http.h"
 #include "json/codec.h"
 
+/* What is below 400 is none that a Status should have. */
 static enum error_class class_of(int code)
 {
-	switch (code) {
-	case 404:
-		return ERROR_NOT_FOUND;
-	case 409:
-		return ERROR_CONFLICT;
-	case 410:
-		return ERROR_GONE;
-	case 408:
-	case 425:
-	case 429:
-		return ERROR_TRANSIENT;
-	default:
-		return code >= 500 || code < 400 ? ERROR_TRANSIENT : ERROR_PERMANENT;
-	}
+	return code < 400 ? ERROR_TRANSIENT : http_status_class(code);
 }
 
 static const char *reason_of(int code)
