@@ -111,8 +111,12 @@ static int list_disks(struct step *s, const struct vm_model *model, struct error
 	AUTO_FREE char *directory = step_directory(s);
 	const char *fallback = s->import->spec.default_disk_bus_type;
 
-	if (status->disk_count == model->disk_count)
+	if (status->disk_count == model->disk_count) {
+		/* A disk may have grown since an earlier try. */
+		for (size_t i = 0; i < model->disk_count; i++)
+			status->disks[i].disk_size = (int64_t)model->disks[i].capacity;
 		return 0;
+	}
 	if (status->disk_count)
 		return error_set(err, ERROR_PERMANENT, "DisksChanged",
 				 "%s has %zu disks now and had %zu when the import began; start the import anew", model->name,

@@ -48,6 +48,7 @@ os_token() { # os_token USER PROJECT
 
 os_login() {
 	ADMIN_TOKEN=$(os_token admin admin)
+	ADMIN_PROJECT=$(jq -r .token.project.id "$WORK/token.json")
 	TOKEN=$(os_token demo demo)
 	PROJECT=$(jq -r .token.project.id "$WORK/token.json")
 	DEMO_USER=$(jq -r .token.user.id "$WORK/token.json")
@@ -89,6 +90,9 @@ os() {
 		-H "OpenStack-API-Version: $service ${V:-2.79}" "$base$path" ${1:+-d "$1"} || { echo " (from $method $service $path ${1:-})" >&2; return 1; }
 }
 os_volume() { V=3.0 os volume "$@"; }
+os_admin_volume() { # the same as the administrator, whose project is another
+	TOKEN=$ADMIN_TOKEN PROJECT=$ADMIN_PROJECT os_volume "$@"
+}
 
 # os_image NAME FORMAT FILE: its id
 os_image() {

@@ -28,8 +28,15 @@ group=$(os network POST /security-groups '{"security_group": {"name": "web"}}' |
 port2=$(os network POST /ports '{"port": {"network_id": "'"$net2"'", "name": "second", "security_groups": ["'"$group"'"]}}' | jq -r '.port | .id + " " + .mac_address')
 sleep 1 # Neutron's times are of whole seconds
 port1=$(os network POST /ports '{"port": {"network_id": "'"$net"'", "name": "first"}}' | jq -r '.port | .id + " " + .mac_address')
+volume_type() { # volume_type NAME [EXTRA-SPEC]
+	os_admin_volume POST /types '{"volume_type": {"name": "'"$1"'", "extra_specs": {'"${2:-}"'}}}' >/dev/null
+}
+volume_type slow
+volume_type multi '"multiattach": "<is> True"'
 declare -A volumes
-for name in mixed-data paused-root suspended-root shared small-root locked; do volumes[$name]=$(volume $name); done
+for name in paused-root suspended-root small-root locked; do volumes[$name]=$(volume $name); done
+volumes[mixed-data]=$(volume mixed-data '"volume_type": "slow"')
+volumes[shared]=$(volume shared '"volume_type": "multi"')
 for name in "${!volumes[@]}"; do wait_for 120 volume_is "${volumes[$name]}" available; done
 from_volume() { # from_volume NAME VOLUME: a server's id
 	V=2.60 os compute POST /servers '{"server": {"name": "'"$1"'", "flavorRef": "'"$tiny"'", "networks": "none", "block_device_mapping_v2": [
@@ -126,12 +133,29 @@ assert_contains "UEFI" "$(<"$WORK/out/uefi/virtualmachine.yaml")" "efi:"
 assert_eq "CPUs of uefi" "$(awk '/^ +(cores|sockets|threads):/ { print $2 }' "$WORK/out/uefi/virtualmachine.yaml" | xargs)" "2 2 1"
 rm -rf "$WORK/out"
 
+note "--- a volume of two servers, which are both off by now"
+attached() { [ "$(os_volume GET "/volumes/${volumes[shared]}" | jq -r '.volume | "\(.status) \(.attachments | length)"')" = "in-use $1" ]; }
+attach() { # attach SERVER NUMBER
+	V=2.60 os compute POST "/servers/${servers[$1]}/os-volume_attachments" '{"volumeAttachment": {"volumeId": "'"${volumes[shared]}"'"}}' >/dev/null
+	wait_for 60 attached "$2"
+}
+attach paused 1
+attach suspended 2
+os_things | sort >"$WORK/before"
+{ openstack_source; openstack_import shared paused; } >"$WORK/shared.yaml"
+import shared || fail "$(<"$WORK/said")"
+assert_disk "$WORK/out/shared/disk-0.raw" 1 "$WORK/data.raw"
+assert_disk "$WORK/out/shared/disk-1.raw" 1 "$WORK/data.raw"
+assert_clean "a shared volume"
+os compute POST "/servers/${servers[suspended]}/action" '{"os-start": null}'
+wait_for 60 server_is "${servers[suspended]}" ACTIVE
+rm -rf "$WORK/out"
+
 note "--- what cannot be imported is refused by name"
 sqlite() { python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()' "$B/var/$1.db" "$2"; }
 sqlite cinder "update volumes set encryption_key_id = 'f0000000-0000-4000-8000-000000000000' where id = '${volumes[small-root]}'"
-set_limits() { # set_limits JSON: of the project demo, by the administrator, whose own project is another
-	curl -fsS -X PUT -H "X-Auth-Token: $ADMIN_TOKEN" -H 'Content-Type: application/json' -d '{"quota_set": '"$1"'}' \
-		"http://127.0.0.1:$CINDER/v3/$(TOKEN=$ADMIN_TOKEN os identity GET /v3/projects?name=admin | jq -r '.projects[0].id')/os-quota-sets/$PROJECT" >/dev/null
+set_limits() { # set_limits JSON: of the project demo
+	os_admin_volume PUT "/os-quota-sets/$PROJECT" '{"quota_set": '"$1"'}' >/dev/null
 }
 set_limits '{"volumes": 1, "gigabytes": 3}'
 {
@@ -140,6 +164,7 @@ set_limits '{"volumes": 1, "gigabytes": 3}'
 	openstack_import shelved "${servers[twin1]}"
 	openstack_import broken "${servers[twin2]}"
 	openstack_import encrypted small
+	openstack_import shared paused
 	openstack_import locked "${servers[locked]}"
 	openstack_import absent 'no such.*'
 } >"$WORK/refused.yaml"
@@ -155,6 +180,7 @@ refusal shelved "is shelved"
 refusal broken "has the status ERROR"
 refusal encrypted "the volume small-root (${volumes[small-root]})" "is encrypted" "lacks"
 refusal locked "is locked"
+refusal shared "the volume shared (${volumes[shared]}) of paused" "is shared with servers that may write to it: suspended (${servers[suspended]})"
 refusal absent "no server with the name or id"
 sqlite cinder "update volumes set encryption_key_id = null where id = '${volumes[small-root]}'"
 set_limits '{"volumes": -1, "gigabytes": -1}'
@@ -171,12 +197,13 @@ rm -rf "$WORK/out"
 
 note "--- a cloud without snapshots, quotas for one disk at a time, a store without ranges, connections that break"
 { openstack_source; openstack_import plain demo-vm; openstack_import small small; } >"$WORK/some.yaml"
+small_gib=1
 again() { # again WHAT: the imports of some.yaml once more
 	rm -rf "$WORK/out"
 	import some || fail "$1: $(<"$WORK/said")"
 	assert_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
 	assert_disk "$WORK/out/plain/disk-1.raw" 2
-	assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+	assert_disk "$WORK/out/small/disk-0.raw" $small_gib "$WORK/data.raw"
 	assert_clean "$1"
 }
 set_limits '{"snapshots": 0}'
@@ -213,10 +240,19 @@ wait $pid || :
 front_clear
 assert_clean "interrupted"
 
+note "--- and its volume has grown meanwhile"
+{ openstack_source; openstack_import small small; } >"$WORK/small.yaml"
+small_gib=2
+V=3.42 os volume POST "/volumes/${volumes[small-root]}/action" '{"os-extend": {"new_size": 2}}' >/dev/null
+grown() { [ "$(os_volume GET "/volumes/${volumes[small-root]}" | jq -r '.volume | "\(.size) \(.status)"')" = "2 in-use" ]; }
+wait_for 60 grown
+import small || fail "with a volume that has grown: $(<"$WORK/said")"
+assert_disk "$WORK/out/small/disk-0.raw" 2 "$WORK/data.raw"
+assert_clean "a volume that has grown"
+
 # --- kill -9 -------------------------------------------------------------------------------------------------------------
 
 note "--- killed at each step"
-{ openstack_source; openstack_import small small; } >"$WORK/small.yaml"
 killed() { # killed STEP before|after: false when the import has fewer steps
 	local pid
 	rm -rf "$WORK/out"
@@ -231,7 +267,7 @@ killed() { # killed STEP before|after: false when the import has fewer steps
 	[ "$(front_hits)" = 1 ] || return 1
 	front_clear
 	import small || fail "killed $2 request $1: $(<"$WORK/said")"
-	assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+	assert_disk "$WORK/out/small/disk-0.raw" $small_gib "$WORK/data.raw"
 	! grep -A1 '^  sourceLedger:' "$WORK/out/objects/virtualmachineimport-default-small.yaml" | grep -q kind: || fail "killed $2 request $1: the ledger is not empty"
 	assert_clean "killed $2 request $1"
 }
@@ -282,7 +318,7 @@ sed -i 's/^expiration = .*/expiration = 86400/' "$B/etc/keystone.conf"
 restart identity
 os_login
 assert_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
-assert_disk "$WORK/out/small/disk-0.raw" 1 "$WORK/data.raw"
+assert_disk "$WORK/out/small/disk-0.raw" $small_gib "$WORK/data.raw"
 assert_clean "services started anew, tokens of 30 s"
 
 note "--- a cloud that uploads volumes in use"

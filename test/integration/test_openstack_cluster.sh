@@ -1,7 +1,6 @@
 #!/bin/bash
 # Servers of a real OpenStack, imported through Kubernetes: to the end, deleted and killed in the middle, and with a cloud that does not let
 # go of what was made. Nothing of ours stays in it, and what does for a while is told by an Event.
-# needs: openstack kube
 # timeout: 420
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/openstack.sh"
@@ -109,6 +108,7 @@ deleted_at() {
 }
 held() { echo '{"kind": "status", "method": "GET", "path": "'"$1"'/[^/?]*$", "status": 200, "body": "'"$2"'"}'; }
 deleted_at "its snapshot was made" small "$(held /snapshots '{\"snapshot\": {\"status\": \"creating\"}}')" 'POST [^ ]*/snapshots 20' 'DELETE [^ ]*/snapshots/'
+deleted_at "its volume was made" small "$(held "/volumes/(?!${volumes[small]})" '{\"volume\": {\"status\": \"creating\"}}')" 'POST [^ ]*/volumes 20' 'DELETE [^ ]*/volumes/'
 deleted_at "its image was made" small '' 'POST [^ ]*/action 202' ''
 deleted_at "a server's image was made" demo-uefi "$(held /images '{\"status\": \"saving\"}')" 'POST [^ ]*/action 202' 'DELETE [^ ]*/images/'
 

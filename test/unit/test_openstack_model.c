@@ -627,6 +627,21 @@ static void test_checks(void **state)
 		  "the volume secret (" VOLUME_A ") of web (s-1) is encrypted" },
 		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'size': 1, 'status': 'error'}}]}", "has the status error" },
 		{ "{'volumes': []}", "web (s-1) has no disks to import" },
+		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'name': 'shared', 'size': 1, 'status': 'in-use', 'multiattach': true, "
+		  "'attachments': [{'server_id': 's-1'}, {'server_id': 's-2'}]}}]}",
+		  "the volume shared (" VOLUME_A ") of web (s-1) is shared with servers that may write to it: a server (s-2);" },
+		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'name': 'shared', 'size': 1, 'status': 'in-use', 'multiattach': true, "
+		  "'attachments': [{'server_id': 's-1'}, {'server_id': 's-2'}]}}], 'others': {'s-2': {'name': 'peer', 'status': 'ACTIVE'}}}",
+		  "may write to it: peer (s-2);" },
+		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'name': 'shared', 'size': 1, 'status': 'in-use', 'multiattach': true, "
+		  "'attachments': [{'server_id': 's-1'}, {'server_id': 's-2'}]}}], 'others': {'s-2': {'name': 'peer', 'status': 'PAUSED'}}}",
+		  "may write to it: peer (s-2);" },
+		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'name': 'shared', 'size': 1, 'status': 'in-use', 'multiattach': true, "
+		  "'attachments': [{'server_id': 's-1'}, {'server_id': 's-2'}]}}], 'others': {'s-2': {'name': 'peer', 'status': 'SHUTOFF'}}}",
+		  "" },
+		{ "{'volumes': [{'volume': {'id': '" VOLUME_A "', 'name': 'shared', 'size': 1, 'status': 'in-use', 'multiattach': true, "
+		  "'attachments': [{'server_id': 's-1'}]}}]}",
+		  "" },
 	};
 
 	(void)state;

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "api/problem.h"
+#include "base/buffer.h"
 #include "source/openstack/answer.h"
 #include "source/openstack/model.h"
 #include "source/openstack/quota.h"
@@ -12,6 +13,8 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
+
+#define SHARERS_MAX 32 /* servers of shared volumes that are looked at */
 
 /* States in which a server can neither be stopped nor copied as it is, and what to do. */
 static const struct {
@@ -44,7 +47,32 @@ static void check_status(const json_t *server, const struct vm_model *m, json_t 
 		problem_add(problems, "%s is locked, so it cannot be stopped; unlock it, or stop it yourself", answer_shown(m->path).text);
 }
 
-static void check_volume(const json_t *volume, const struct vm_model *m, json_t *problems)
+/* A volume that others may write to while it is copied: named with them. others: server id -> server, of those that were found. */
+static void check_sharers(const json_t *volume, const char *name, const struct vm_model *m, const json_t *others, json_t *problems)
+{
+	AUTO_BUFFER struct buffer names;
+	const json_t *attachment;
+	size_t i;
+
+	buffer_init(&names, 1000);
+	json_array_foreach (json_object_get(volume, "attachments"), i, attachment) {
+		const char *id = answer_text(attachment, "server_id");
+		const json_t *other = id ? json_object_get(others, id) : NULL;
+		const char *other_name = answer_text(other, "name");
+
+		if (!id || !strcmp(id, m->source_id) || (other && openstack_power(other) == VM_POWER_OFF))
+			continue;
+		buffer_addf(&names, "%s%s (%s)", names.len ? ", " : "", answer_shown(other_name ? other_name : "a server").text,
+			    answer_shown(id).text);
+	}
+	if (names.len)
+		problem_add(
+			problems,
+			"the volume %s (%s) of %s is shared with servers that may write to it: %s; a consistent copy cannot be made, stop them or detach it from them first",
+			answer_shown(name).text, answer_shown(answer_text(volume, "id")).text, answer_shown(m->path).text, names.data);
+}
+
+static void check_volume(const json_t *volume, const struct vm_model *m, const json_t *others, json_t *problems)
 {
 	const char *id = answer_text(volume, "id"), *name = answer_text(volume, "name"), *status = answer_text(volume, "status");
 
@@ -59,6 +87,8 @@ static void check_volume(const json_t *volume, const struct vm_model *m, json_t 
 			strcasecmp(status, "uploading")))
 		problem_add(problems, "the volume %s (%s) of %s has the status %s; it must be in-use or available", answer_shown(name).text,
 			    answer_shown(id).text, answer_shown(m->path).text, answer_shown(status ? status : "(none)").text);
+	if (answer_true(volume, "multiattach"))
+		check_sharers(volume, name, m, others, problems);
 }
 
 void openstack_check_server(const json_t *gathered, const struct vm_model *m, json_t *problems)
@@ -68,7 +98,7 @@ void openstack_check_server(const json_t *gathered, const struct vm_model *m, js
 
 	check_status(json_object_get(gathered, "server"), m, problems);
 	json_array_foreach (json_object_get(gathered, "volumes"), i, entry)
-		check_volume(json_object_get(entry, "volume"), m, problems);
+		check_volume(json_object_get(entry, "volume"), m, json_object_get(gathered, "others"), problems);
 	if (!m->disk_count)
 		problem_add(problems, "%s has no disks to import", answer_shown(m->path).text);
 }
@@ -118,13 +148,42 @@ void openstack_check_quota(const json_t *gathered, const struct vm_model *m, con
 			(unsigned long long)size_left, (unsigned long long)(largest / MIB));
 }
 
+/* "others" in gathered: the servers that shared volumes are attached to, too. Those that we may not see, as of another project, are missing. */
+static int gather_others(struct openstack_session *s, const struct vm_model *m, json_t *gathered, struct cancel *cancel, struct error **err)
+{
+	json_t *others = json_object();
+	const json_t *entry, *attachment;
+	size_t i, k;
+
+	if (!others || json_object_set_new(gathered, "others", others) < 0)
+		return error_set(err, ERROR_TRANSIENT, NULL, "out of memory");
+	json_array_foreach (json_object_get(gathered, "volumes"), i, entry) {
+		const json_t *volume = json_object_get(entry, "volume");
+
+		json_array_foreach (answer_true(volume, "multiattach") ? json_object_get(volume, "attachments") : NULL, k, attachment) {
+			const char *id = answer_id(attachment, "server_id");
+			AUTO_ERROR struct error *failed = NULL;
+			json_t *other;
+
+			if (!id || !strcmp(id, m->source_id) || json_object_get(others, id) || json_object_size(others) >= SHARERS_MAX)
+				continue;
+			other = openstack_server(s, id, cancel, &failed);
+			if (other)
+				json_object_set_new(others, id, other);
+			else if (failed->class == ERROR_TRANSIENT || failed->class == ERROR_CANCELLED)
+				return error_move(err, move_ptr(failed));
+		}
+	}
+	return 0;
+}
+
 int openstack_check(struct openstack_session *s, const struct vm_model *m, json_t *problems, struct cancel *cancel, struct error **err)
 {
 	AUTO_JSON json_t *gathered = openstack_gather(s, m->source_id, cancel, err), *images = NULL;
 	AUTO_ERROR struct error *ignored = NULL;
 	struct quota_need left;
 
-	if (!gathered || quota_ask(s, &left, cancel, err) < 0)
+	if (!gathered || gather_others(s, m, gathered, cancel, err) < 0 || quota_ask(s, &left, cancel, err) < 0)
 		return -1;
 	images = openstack_get(s, OPENSTACK_IMAGE, cancel, &ignored, "/info/usage"); /* since version 2.13 */
 	openstack_check_server(gathered, m, problems);

@@ -4,7 +4,8 @@
 #include "api/vm_model.h"
 #include "source/openstack/session.h"
 
-/* What can be told without asking for more: the server's state, its volumes. No I/O. gathered: see openstack_gather. */
+/* What can be told without asking for more: the server's state, its volumes. No I/O. gathered: see openstack_gather, and "others" in it: an
+ * object, id -> server, of the other servers that its shared volumes (multiattach) are attached to; one that is missing may be anything. */
 void openstack_check_server(const json_t *gathered, const struct vm_model *m, json_t *problems);
 /* What the quotas do not let us make. left: see quota.h; images: the answer to GET /v2/info/usage, or NULL. No I/O. */
 struct quota_need;

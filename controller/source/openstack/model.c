@@ -207,10 +207,8 @@ static int add_volume(struct vm_model *m, const json_t *entry, enum vm_bus bus, 
 	if (!answer_number(volume, "size", &gib) || !gib || gib > SIZE_MAX_GIB)
 		return error_set(err, ERROR_PERMANENT, "InvalidDisk", "the volume %s has no size that can be", id);
 	if (answer_true(volume, "multiattach") && others > 1)
-		model_note(
-			m,
-			"the volume %s is attached to %zu servers: what is imported is a copy of it as it is then, shared with none of them",
-			answer_shown(name ? name : id).text, others);
+		model_note(m, "the volume %s is attached to %zu servers: what is imported is a copy of it, shared with none of them",
+			   answer_shown(name ? name : id).text, others);
 	return add_disk(m, id, name ? name : id, gib * GIB, 0, bus, err);
 }
 
