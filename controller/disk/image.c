@@ -75,11 +75,6 @@ fail:
 	return NULL;
 }
 
-void image_limit_ahead(const struct disk_image *image, struct disk_input *in)
-{
-	disk_input_limit_ahead(in, DISK_INPUT_AHEAD / (image->layer_count ? image->layer_count : 1));
-}
-
 static struct layer *open_raw(struct disk_image *image, struct disk_input *in, struct error **err)
 {
 	uint64_t size = disk_input_size(in);
@@ -238,6 +233,7 @@ static int open_layers(struct disk_image *image, struct disk_input *in, const ch
 		unsigned i = image->layer_count;
 
 		image->inputs[i] = in;
+		disk_input_share_ahead(in, &image->ahead);
 		image->layers[i] = open_layer(image, in, &wanted, &below, err);
 		clear_parent(&wanted);
 		wanted = below;
@@ -262,6 +258,7 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 		return NULL;
 	}
 	image->set = set;
+	image->ahead = DISK_INPUT_AHEAD;
 	image->cache = table_cache_new(err);
 	if (!image->cache || format_of(in, format, &kind, err) < 0) {
 		disk_input_close(in);
@@ -271,12 +268,16 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 	} else if (open_layers(image, in, format, err) == 0) {
 		image->info.capacity = image->layers[0]->capacity;
 		image->info.layers = image->layer_count;
-		for (unsigned i = 0; i < image->layer_count; i++)
-			image_limit_ahead(image, image->inputs[i]);
+		disk_image_limit_ahead(image, DISK_INPUT_AHEAD);
 		return image;
 	}
 	disk_image_close(image);
 	return NULL;
+}
+
+void disk_image_limit_ahead(struct disk_image *image, size_t most)
+{
+	image->ahead = most / (image->layer_count ? image->layer_count : 1);
 }
 
 int disk_image_finish(struct disk_image *image, struct error **err)

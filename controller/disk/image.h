@@ -42,6 +42,8 @@ struct disk_image *disk_image_open(struct disk_input *in, const struct disk_set 
 void disk_image_close(struct disk_image *image); /* accepts NULL */
 /* By its content: by how it begins, and by the end of a VHD of fixed size. */
 int disk_image_format(struct disk_input *in, enum disk_format *format, struct error **err);
+/* So much may be read ahead of it by all of its inputs together, from now on; at first DISK_INPUT_AHEAD. */
+void disk_image_limit_ahead(struct disk_image *image, size_t most);
 /* After the last piece: whether the files say that what came of them is right (disk_input_finish). */
 int disk_image_finish(struct disk_image *image, struct error **err);
 /* Lives as long as the image. */

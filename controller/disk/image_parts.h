@@ -26,13 +26,12 @@ struct disk_image {
 	struct disk_image_file *files;
 	size_t files_room;
 	char **problems;
+	_Atomic size_t ahead; /* what each of its inputs may read ahead: disk_input_share_ahead */
 };
 
 /* Notes a file; returns its name, which lives as long as the image, or NULL when memory is out. */
 const char *image_add_file(struct disk_image *image, const char *name, const char *kind, uint64_t capacity, uint64_t size,
 			   struct error **err);
-/* Limits what a data file of one of the layers reads ahead. */
-void image_limit_ahead(const struct disk_image *image, struct disk_input *in);
 /* Notes a problem, unless there are too many already. */
 void image_add_problem(struct disk_image *image, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The error (permanent, InvalidImage) of what the file has at byte `at`. Returns -1. */

@@ -41,10 +41,10 @@ void disk_input_close(struct disk_input *in)
 	free(in);
 }
 
-void disk_input_limit_ahead(struct disk_input *in, size_t most)
+void disk_input_share_ahead(struct disk_input *in, const _Atomic size_t *most)
 {
-	if (in->ops->ahead)
-		in->ops->ahead(in->arg, most);
+	if (in->ops->share_ahead)
+		in->ops->share_ahead(in->arg, most);
 }
 
 const char *disk_input_name(const struct disk_input *in)

@@ -2,6 +2,7 @@
  * together, outside of which nothing is ever opened. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,8 +21,8 @@ struct disk_input_ops {
 	void (*next_data)(void *arg, uint64_t at, uint64_t *from, uint64_t *to);
 	/* All that was needed has been read: was it right, where only the whole file shows that (a checksum)? May be NULL. */
 	int (*finish)(void *arg, struct error **err);
-	void (*ahead)(void *arg, size_t most); /* disk_input_limit_ahead; may be NULL */
-	void (*close)(void *arg);              /* may be NULL */
+	void (*share_ahead)(void *arg, const _Atomic size_t *most); /* disk_input_share_ahead; may be NULL */
+	void (*close)(void *arg);                                   /* may be NULL */
 };
 
 /* name is what errors call it; copied. arg is closed with the input, and when this fails. */
@@ -30,8 +31,8 @@ struct disk_input *disk_input_new(const char *name, uint64_t size, const struct 
 struct disk_input *disk_input_open(const char *path, struct error **err);
 /* The same of an open descriptor, which becomes the input's, also on failure. */
 struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct error **err);
-/* What is read ahead of data, and kept in memory, in bytes: by the inputs of one image together (disk/image.h), since of a disk with many
- * snapshots one has as many open. */
+/* What is read ahead of data, and kept in memory, in bytes: by all disks that are written at once together, and by all layers of each
+ * (disk_input_share_ahead). */
 #define DISK_INPUT_AHEAD ((size_t)2 << 20)
 
 /* One whose bytes come from afar: reads are served from two windows, of tables (64 KiB) and of data, which are fetched as a whole, so that
@@ -43,8 +44,8 @@ struct disk_fetch_ops {
 };
 struct disk_input *disk_input_fetched(const char *name, uint64_t size, const struct disk_fetch_ops *ops, void *arg, struct error **err);
 void disk_input_close(struct disk_input *in); /* accepts NULL */
-/* Reads so much ahead of data at the most; DISK_INPUT_AHEAD until it is called. */
-void disk_input_limit_ahead(struct disk_input *in, size_t most);
+/* Reads ahead no more than this is at that time; it must outlive the input. DISK_INPUT_AHEAD until this is called. */
+void disk_input_share_ahead(struct disk_input *in, const _Atomic size_t *most);
 
 const char *disk_input_name(const struct disk_input *in);
 uint64_t disk_input_size(const struct disk_input *in); /* bytes */

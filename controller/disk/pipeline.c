@@ -21,7 +21,8 @@ struct disk_pipeline {
 	unsigned uncommitted_blocks;
 	bool finished_well;
 	struct decoder *decoder;
-	bool pulled;            /* an image was read instead */
+	struct disk_image *image; /* that is read instead; NULL: none, or no more */
+	bool pulled;
 	unsigned char start[4]; /* of the stream, until the format is known */
 	size_t start_len;
 
@@ -202,6 +203,8 @@ static struct unit *fresh_unit(struct disk_pipeline *p, uint64_t block, struct e
 
 	while (retire(p, false))
 		;
+	if (p->image) /* memory is shared with whoever came or went meanwhile */
+		disk_image_limit_ahead(p->image, DISK_INPUT_AHEAD / workers_pipelines(p->options.workers));
 	if (again && !p->unordered && go_unordered(p, err) < 0)
 		return NULL;
 	if (again)
@@ -497,7 +500,9 @@ int disk_pipeline_pull(struct disk_pipeline *p, struct disk_image *image, uint64
 	if (take_error(p, err) < 0)
 		return -1;
 	p->pulled = true;
+	p->image = image;
 	disk_image_walk(image, from, &sink, p->options.cancel, &why);
+	p->image = NULL;
 	return settle(p, &why, err);
 }
 

@@ -86,8 +86,9 @@ int unit_write(struct unit *u, struct error **err);
 /* The workers own all buffers, so that memory is bounded for all pipelines together: of data, two for each pipeline and one more for
  * whoever is faster; of blocks, one for each thread, six at most. */
 struct disk_workers;
-void workers_enter(struct disk_workers *workers); /* a pipeline begins */
-void workers_leave(struct disk_workers *workers); /* it has given back its buffers; without pipelines none is kept */
+void workers_enter(struct disk_workers *workers);         /* a pipeline begins */
+void workers_leave(struct disk_workers *workers);         /* it has given back its buffers; without pipelines none is kept */
+unsigned workers_pipelines(struct disk_workers *workers); /* that there are now */
 /* UNIT_DATA bytes for a unit of a pipeline; waits until there are. NULL when memory is out. */
 unsigned char *workers_take_data(struct disk_workers *workers, struct workers_share *share);
 void workers_give_data(struct disk_workers *workers, struct workers_share *share, unsigned char *data);

@@ -71,7 +71,7 @@ static int open_extent(struct vmdk *v, size_t i, struct error **err)
 	v->input = v->image->set->open(v->image->set->arg, e->what.file, err);
 	if (!v->input)
 		return -1;
-	image_limit_ahead(v->image, v->input);
+	disk_input_share_ahead(v->input, &v->image->ahead);
 	if (!e->name && !(e->name = image_add_file(v->image, disk_input_name(v->input), vmdk_extent_type_name(e->what.type), extent_len(e),
 						   disk_input_size(v->input), err)))
 		return -1;

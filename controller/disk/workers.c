@@ -232,6 +232,12 @@ void workers_enter(struct disk_workers *w)
 	w->pipelines++;
 }
 
+unsigned workers_pipelines(struct disk_workers *w)
+{
+	LOCK_GUARD(&w->lock);
+	return w->pipelines;
+}
+
 void workers_leave(struct disk_workers *w)
 {
 	LOCK_GUARD(&w->lock);

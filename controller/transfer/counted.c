@@ -32,11 +32,11 @@ static int finish(void *arg, struct error **err)
 	return disk_input_finish(c->in, err);
 }
 
-static void limit_ahead(void *arg, size_t most)
+static void share_ahead(void *arg, const _Atomic size_t *most)
 {
 	const struct counted *c = arg;
 
-	disk_input_limit_ahead(c->in, most);
+	disk_input_share_ahead(c->in, most);
 }
 
 static void close_counted(void *arg)
@@ -50,7 +50,7 @@ static void close_counted(void *arg)
 struct disk_input *counted_input(struct disk_input *in, struct series *bytes, struct error **err)
 {
 	static const struct disk_input_ops ops = {
-		.read = read_counted, .next_data = next_data, .finish = finish, .ahead = limit_ahead, .close = close_counted
+		.read = read_counted, .next_data = next_data, .finish = finish, .share_ahead = share_ahead, .close = close_counted
 	};
 	struct counted *c;
 

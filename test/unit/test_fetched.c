@@ -136,19 +136,20 @@ static void test_less_is_read_ahead_when_told(void **state)
 {
 	struct afar a = { .size = 10 * MIB };
 	struct disk_input *in = open_afar(&a);
+	_Atomic size_t most = 256 * KIB;
 
 	(void)state;
-	disk_input_limit_ahead(in, 256 * KIB);
+	disk_input_share_ahead(in, &most);
 	check_read(in, MIB, 20 * KIB);
 	assert_int_equal(a.last, 256 * KIB);
 	check_read(in, MIB + 20 * KIB, 236 * KIB);
 	assert_int_equal(a.requests, 1);
 	check_read(in, 0, MIB); /* more than a window: as it is asked for */
 	assert_int_equal(a.last, MIB);
-	disk_input_limit_ahead(in, 0); /* a grain or two are always worth it */
-	check_read(in, MIB, 20 * KIB);
+	most = 0; /* a grain or two are always worth it */
+	check_read(in, 3 * MIB, 20 * KIB);
 	assert_int_equal(a.last, 64 * KIB);
-	disk_input_limit_ahead(in, SIZE_MAX);
+	most = SIZE_MAX;
 	check_read(in, 5 * MIB, 20 * KIB);
 	assert_int_equal(a.last, DISK_INPUT_AHEAD);
 	check_read(in, 5 * MIB, 20 * KIB);
