@@ -199,6 +199,8 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 		return text(
 			c, 400, "",
 			"{\"badRequest\": {\"message\": \"Connection to glance failed: Unable to establish connection to http://g/\"}}");
+	if (!strcmp(r->path, "/compute/v2.1/moved"))
+		return text(c, 301, "Location: https://cloud.example.com/compute/v2.1/moved\r\n", "");
 	if (!strcmp(r->path, "/compute/v2.1/conflict"))
 		return text(c, 409, "", "{\"conflictingRequest\": {\"message\": \"in vm_state stopped\"}}");
 	return text(c, 404, "", "{\"itemNotFound\": {\"message\": \"no such thing\"}}");
@@ -299,6 +301,11 @@ static void test_failures_that_pass(void **state)
 	assert_null(openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/absent"));
 	assert_int_equal(err->class, ERROR_NOT_FOUND);
 	assert_non_null(strstr(err->message, "no such thing"));
+	error_free(move_ptr(err));
+	/* A redirect is not followed, for it would carry the token, but told. */
+	assert_null(openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/moved"));
+	assert_int_equal(err->class, ERROR_PERMANENT);
+	assert_non_null(strstr(err->message, "is redirected to https://cloud.example.com/compute/v2.1/moved"));
 	error_free(move_ptr(err));
 	/* What changes something is done once: nobody knows whether it was done. */
 	cloud.failures = 1;

@@ -86,7 +86,14 @@ static int refuse(const char *method, const char *url, const struct http_respons
 	const char *text = complaint(answer), *reason = "HTTPStatus", *path = strstr(url, "://");
 	enum error_class class = r->status >= 500 || r->status == 408 || r->status == 429 ? ERROR_TRANSIENT : ERROR_PERMANENT;
 	AUTO_FREE char *plain = text ? NULL : strndup(r->body, strcspn(r->body, "\r\n<"));
+	AUTO_FREE char *elsewhere = r->status >= 300 && r->status < 400 ? http_response_header(r, "Location") : NULL;
 
+	/* The token goes where the catalogue says, and nowhere else. */
+	if (elsewhere)
+		return error_set_code(
+			err, class, "Redirected", r->status,
+			"%s %s is redirected to %s (status %d); the cloud's catalogue, or spec.endpoint for Keystone, must have that URL",
+			method, answer_shown(path ? path + 3 : "").text, answer_shown(elsewhere).text, r->status);
 	switch (r->status) {
 	case 400:
 		reason = "BadRequest";
