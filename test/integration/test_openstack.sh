@@ -223,6 +223,9 @@ front_fault '{"kind": "lost", "method": "POST", "path": "/action$", "skip": 1, "
 front_fault '{"kind": "flip", "path": "/file$", "at": 1000000, "skip": 3, "count": 1}'
 front_fault '{"kind": "status", "method": "GET", "path": "/snapshots/", "status": 503, "count": 3}'
 front_fault '{"kind": "status", "path": "/compute/", "status": 401, "skip": 2, "count": 1}'
+# Somebody removes what was made: an image, a snapshot.
+front_fault '{"kind": "status", "path": "/file$", "status": 404, "count": 1}'
+front_fault '{"kind": "status", "method": "POST", "path": "/volumes$", "status": 404, "skip": 1, "count": 1}'
 again "with answers that are lost, a flipped bit, errors that pass, a token refused"
 front_saw '/file 206' || fail "no range was asked for"
 front_clear

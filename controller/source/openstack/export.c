@@ -220,6 +220,27 @@ static int try_snapshot(struct openstack_export *x, struct export_disk *d, uint6
 	return undo_now(x, d, err);
 }
 
+/* What we made may have been removed by somebody else: then it is made anew. If it is the user's that is gone, the next try finds that out. */
+static int made_anew(struct error **err)
+{
+	if (err && *err && (*err)->class == ERROR_NOT_FOUND)
+		(*err)->class = ERROR_TRANSIENT;
+	return -1;
+}
+
+static int copy_volume(struct openstack_export *x, struct export_disk *d, uint64_t gib, struct cancel *cancel, struct error **err)
+{
+	int snapshot = try_snapshot(x, d, gib, cancel, err);
+
+	if (snapshot < 0)
+		return -1;
+	if (!snapshot && share(x, d, quota_by_copy(gib), cancel, err) < 0)
+		return -1;
+	if (keep(d, artifact_volume(&x->maker, snapshot ? d->made[0].id : NULL, snapshot ? NULL : d->id, NULL, gib, slot(d), err)) < 0)
+		return -1;
+	return upload_own(x, d, cancel, err);
+}
+
 static int prepare_volume(struct openstack_export *x, struct export_disk *d, struct cancel *cancel, struct error **err)
 {
 	AUTO_JSON json_t *answer = openstack_get(x->session, OPENSTACK_VOLUME, cancel, err, "/volumes/%s", d->id);
@@ -237,16 +258,9 @@ static int prepare_volume(struct openstack_export *x, struct export_disk *d, str
 		return error_set(err, ERROR_TRANSIENT, "SourceChanged", "the volume %s has another size than it had", d->id);
 	/* Others may write to a shared one while it is read. */
 	done = in_use && answer_true(volume, "multiattach") ? 0 : try_direct(x, d, in_use, cancel, err);
-	if (done)
-		return done < 0 ? -1 : 0;
-	done = try_snapshot(x, d, gib, cancel, err);
-	if (done < 0)
-		return -1;
-	if (!done && share(x, d, quota_by_copy(gib), cancel, err) < 0)
-		return -1;
-	if (keep(d, artifact_volume(&x->maker, done ? d->made[0].id : NULL, done ? NULL : d->id, NULL, gib, slot(d), err)) < 0)
-		return -1;
-	return upload_own(x, d, cancel, err);
+	if (done > 0 || (done == 0 && copy_volume(x, d, gib, cancel, err) == 0))
+		return 0;
+	return made_anew(err);
 }
 
 static json_t *get_image(struct openstack_export *x, const struct export_disk *d, struct cancel *cancel, struct error **err)
@@ -281,9 +295,11 @@ static int prepare_root(struct openstack_export *x, struct export_disk *d, struc
 	uint64_t bytes = 0, min_gib = 0, gib;
 	const char *format;
 
-	if (keep(d, artifact_create_image(&x->maker, slot(d), err)) < 0 || artifact_wait(&x->maker, &d->made[0], NULL, cancel, err) < 0 ||
-	    !(image = get_image(x, d, cancel, err)) || check_container(image, err) < 0)
+	if (keep(d, artifact_create_image(&x->maker, slot(d), err)) < 0)
 		return -1;
+	if (artifact_wait(&x->maker, &d->made[0], NULL, cancel, err) < 0 || !(image = get_image(x, d, cancel, err)) ||
+	    check_container(image, err) < 0)
+		return made_anew(err);
 	format = answer_text(image, "disk_format");
 	if ((format && !strcmp(format, "raw")) || read_by_place(d, image))
 		return 0;
@@ -293,9 +309,9 @@ static int prepare_root(struct openstack_export *x, struct export_disk *d, struc
 	gib = bytes / GIB + (bytes % GIB != 0);
 	gib = gib < min_gib ? min_gib : gib;
 	if (share(x, d, quota_by_copy(gib), cancel, err) < 0 ||
-	    keep(d, artifact_volume(&x->maker, NULL, NULL, d->made[0].id, gib, slot(d), err)) < 0)
-		return -1;
-	return upload_own(x, d, cancel, err);
+	    keep(d, artifact_volume(&x->maker, NULL, NULL, d->made[0].id, gib, slot(d), err)) < 0 || upload_own(x, d, cancel, err) < 0)
+		return made_anew(err);
+	return 0;
 }
 
 static int prepare(struct openstack_export *x, struct export_disk *d, struct cancel *cancel, struct error **err)
@@ -304,9 +320,11 @@ static int prepare(struct openstack_export *x, struct export_disk *d, struct can
 	if (undo_now(x, d, err) < 0)
 		return -1;
 	d->stale = false;
-	if ((strcmp(d->id, OPENSTACK_ROOT) ? prepare_volume(x, d, cancel, err) : prepare_root(x, d, cancel, err)) == 0 &&
-	    (d->image = get_image(x, d, cancel, err)) && check_container(d->image, err) == 0)
-		return 0;
+	if ((strcmp(d->id, OPENSTACK_ROOT) ? prepare_volume(x, d, cancel, err) : prepare_root(x, d, cancel, err)) == 0) {
+		if ((d->image = get_image(x, d, cancel, err)) && check_container(d->image, err) == 0)
+			return 0;
+		made_anew(err);
+	}
 	if (!cancel_requested(cancel))
 		undo_now(x, d, NULL); /* else the end of the export does it */
 	return -1;
@@ -346,7 +364,8 @@ int openstack_export_stream(struct source_export *e, size_t i, source_sink sink,
 	}
 	if (openstack_download(x->session, d->image, fill_push, &fill, cancel, err) < 0 || fill_rest(&fill, cancel, err) < 0) {
 		set_stuck(x, d, true); /* this may have been the last try, and its share stays until the export's end */
-		return -1;
+		d->stale = err && *err && (*err)->class == ERROR_NOT_FOUND;
+		return made_anew(err);
 	}
 	undo_now(x, d, NULL); /* what stays is tried again at the end */
 	return 0;
