@@ -266,6 +266,16 @@ static void tell_waiting(struct store *store, const json_t *import, struct notes
 		notes_waiting(notes, import, why, SOURCE_PATIENCE_MS - waited);
 }
 
+static void tell_left(const json_t *list, const struct import_options *o, struct notes *notes)
+{
+	const json_t *import;
+	size_t i;
+
+	json_array_foreach (list, i, import)
+		if (manifests_want(&o->manifests, import) && !is_settled(import))
+			notes_left(notes, import);
+}
+
 /* Waits until every import has ended. */
 static int follow(struct store *store, const struct import_options *o, struct progress *progress, struct notes *notes)
 {
@@ -301,8 +311,10 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			started = clock_monotonic_ms();
 		fresh_before = fresh;
 		ended = going ? 0 : ended ? ended : clock_monotonic_ms();
-		if (ended && (!unsettled || clock_monotonic_ms() - ended > CLEANUP_PATIENCE_MS))
+		if (ended && (!unsettled || clock_monotonic_ms() - ended > CLEANUP_PATIENCE_MS)) {
+			tell_left(list, o, notes);
 			return failed ? EXIT_FAILED : EXIT_DONE;
+		}
 		if (signals_wait(200))
 			return EXIT_INTERRUPTED;
 	}

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/resources.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "store/dir/dir.h"
 #include "json/codec.h"
@@ -92,6 +93,32 @@ void notes_waiting(struct notes *n, const json_t *import, const char *why, uint6
 	if (!n || n->quiet || asprintf(&key, "%s/%s", ns ? ns : "", name ? name : "") < 0 || !first_time(n, key))
 		return;
 	if (asprintf(&text, "%s is waiting: %s (giving up in %llu s)", key, why, (unsigned long long)(left_ms + 999) / 1000) < 0) {
+		text = NULL;
+		return;
+	}
+	progress_note(n->progress, text);
+}
+
+void notes_left(struct notes *n, const json_t *import)
+{
+	const char *ns = json_path_string(import, "metadata.namespace"), *name = json_path_string(import, "metadata.name");
+	const char *why = json_path_string(import, "status.message");
+	AUTO_BUFFER struct buffer left;
+	AUTO_FREE char *text = NULL;
+	const json_t *entry;
+	size_t i;
+
+	buffer_init(&left, 4096);
+	json_array_foreach (json_path(import, "status.sourceLedger"), i, entry) {
+		const char *kind = json_path_string(entry, "kind"), *id = json_path_string(entry, "id");
+
+		if (kind && id && strcmp(kind, "PowerState") != 0 && strcmp(kind, "Session") != 0)
+			buffer_addf(&left, "%s%s %s", left.len ? ", " : "", kind, id);
+	}
+	if (!n || !left.len)
+		return;
+	if (asprintf(&text, "%s/%s left at the source: %s; the same command tries again to remove it: %s", ns ? ns : "", name ? name : "",
+		     left.data, why ? why : "") < 0) {
 		text = NULL;
 		return;
 	}
