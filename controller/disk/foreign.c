@@ -21,6 +21,7 @@
 #define BYTES_A_SECOND (UINT64_C(16) << 20) /* of the disk: a tenth of what is usual */
 #define INFO_MAX (1u << 20)                 /* bytes of qemu-img info's answer */
 #define SILENCE_MS (2 * 60 * 1000)
+#define NO_END (UINT64_C(1) << 60) /* bytes: more than any image has */
 
 /* QEMU's name of a format, NULL when it is none of ours. */
 static const char *driver_of(enum disk_format format)
@@ -51,6 +52,7 @@ bool foreign_reads(enum disk_format format)
 struct foreign {
 	struct disk_input *in;
 	enum disk_format format;
+	uint64_t shown; /* bytes that the program is told the image has */
 	uint64_t capacity;
 };
 
@@ -58,8 +60,10 @@ struct foreign {
 struct feeder {
 	struct foreign *foreign;
 	int ours, theirs; /* the connection's ends */
+	int other;        /* our end of the connection that waits for the program meanwhile; -1: none */
 	struct cancel *cancel;
 	_Atomic uint64_t *requests;
+	_Atomic bool failed;
 	pthread_t thread;
 	bool started;
 	struct error *input_error; /* of the input; read after the join */
@@ -69,18 +73,21 @@ static int read_input(void *arg, uint64_t offset, void *data, size_t len, struct
 {
 	struct feeder *f = arg;
 
-	if (f->input_error || disk_input_read(f->foreign->in, offset, data, len, &f->input_error) < 0)
-		return error_set(err, ERROR_TRANSIENT, "InputFailed", "the input failed");
-	return 0;
+	if (!f->input_error && disk_input_read(f->foreign->in, offset, data, len, &f->input_error) == 0)
+		return 0;
+	f->failed = true;
+	return error_set(err, ERROR_TRANSIENT, "InputFailed", "the input failed");
 }
 
 static void *feed(void *arg)
 {
 	struct feeder *f = arg;
-	struct nbd_export export = { .size = disk_input_size(f->foreign->in), .arg = f, .read = read_input, .requests = f->requests };
+	struct nbd_export export = { .size = f->foreign->shown, .arg = f, .read = read_input, .requests = f->requests };
 
 	nbd_serve(f->ours, &export, f->cancel, NULL);
 	shutdown(f->ours, SHUT_RDWR); /* it learns that there is no more */
+	if (f->failed && f->other >= 0)
+		shutdown(f->other, SHUT_RDWR); /* what it would write does not count, and is not waited for */
 	return NULL;
 }
 
@@ -151,6 +158,20 @@ static char *image_argument(const struct foreign *f, uint64_t from)
 	return n < 0 ? NULL : text;
 }
 
+/* Leaves the options that name our connections, "'json:{...}'", out of what the program says. */
+static void name_it(struct error *said)
+{
+	static const char begin[] = "'json:{", end[] = "}'", it[] = "the image";
+	char *from = said->message, *to;
+
+	while ((from = strstr(from, begin)) && (to = strstr(from, end))) {
+		to += sizeof end - 1;
+		memcpy(from, it, sizeof it - 1);
+		from += sizeof it - 1;
+		memmove(from, to, strlen(to) + 1);
+	}
+}
+
 /* Which of the failures is the one to be told: what we were told to do, what the input or the disk say, then the program's. */
 static int told(const struct foreign *f, struct feeder *feeder, struct cancel *cancel, struct error *program, struct error **err)
 {
@@ -160,6 +181,8 @@ static int told(const struct foreign *f, struct feeder *feeder, struct cancel *c
 		error_free(program);
 		return feeder->input_error && !(err && *err) ? error_move(err, move_ptr(feeder->input_error)) : -1;
 	}
+	if (program)
+		name_it(program);
 	error_move(err, program);
 	return error_wrap(err, "%s, a %s image, is read by another program", name, disk_format_name(f->format));
 }
@@ -217,7 +240,7 @@ static int take_info(struct foreign *f, const char *text, size_t len, struct err
 static int ask(struct foreign *f, struct error **err)
 {
 	_Atomic uint64_t requests = 0;
-	CLEANUP(feeder_clear) struct feeder feeder = { .foreign = f, .ours = -1, .theirs = -1, .requests = &requests };
+	CLEANUP(feeder_clear) struct feeder feeder = { .foreign = f, .ours = -1, .theirs = -1, .other = -1, .requests = &requests };
 	AUTO_FREE char *image = image_argument(f, 0), *answer = NULL;
 	char *arguments[] = { (char *)PROGRAM, (char *)"info", (char *)"--output=json", image, NULL };
 	struct error *wrong = NULL, *failed = NULL;
@@ -255,6 +278,20 @@ static int ask(struct foreign *f, struct error **err)
 	return told(f, &feeder, NULL, wrong ? wrong : failed, err);
 }
 
+/* A program that is told where the image ends takes what an image that was cut lacks for zeros, or waits for it, when it does not end with a
+ * sector. So only a VHD of fixed size, which is found by its end, has one; of all others a read beyond it comes to us, and fails. */
+static int find_end(struct foreign *f, struct error **err)
+{
+	unsigned char head[DISK_FORMAT_HEAD];
+	uint64_t size = disk_input_size(f->in);
+	size_t len = size < sizeof head ? (size_t)size : sizeof head;
+
+	if (disk_input_read(f->in, 0, head, len, err) < 0)
+		return -1;
+	f->shown = f->format != DISK_VHD || disk_format_of(head, len) == DISK_VHD ? NO_END : (size + 511) / 512 * 512;
+	return 0;
+}
+
 struct foreign *foreign_open(struct disk_input *in, enum disk_format format, struct error **err)
 {
 	struct foreign *f = calloc(1, sizeof *f);
@@ -271,7 +308,7 @@ struct foreign *foreign_open(struct disk_input *in, enum disk_format format, str
 			"%s is a %s image, which %s would read, but that is not installed: install QEMU's disk image utilities, or convert "
 			"the image to VMDK, qcow2 or raw",
 			disk_input_name(in), disk_format_name(format), PROGRAM);
-	else if (ask(f, err) == 0)
+	else if (find_end(f, err) == 0 && ask(f, err) == 0)
 		return f;
 	free(f);
 	return NULL;
@@ -339,7 +376,10 @@ static int transfer(struct foreign *f, struct feeder *feeder, struct taker *take
 
 	if (!image)
 		return error_set_errno(err, ENOMEM, "cannot start %s", PROGRAM);
-	if (connect_pair(&ours, &theirs, err) < 0 || feeder_start(feeder, err) < 0)
+	if (connect_pair(&ours, &theirs, err) < 0)
+		return -1;
+	feeder->other = ours;
+	if (feeder_start(feeder, err) < 0)
 		return -1;
 	descriptors[0] = feeder->theirs;
 	descriptors[1] = theirs;
@@ -356,9 +396,9 @@ static int transfer(struct foreign *f, struct feeder *feeder, struct taker *take
 	struct nbd_export export = { .size = f->capacity - taker->from, .arg = taker, .room = make_room, .requests = feeder->requests };
 	/* One that hung up has a reason, and ends by itself; of another the reason is ours. */
 	bool hung_up = program && nbd_serve(ours, &export, cancel, &wrong) < 0 && !strcmp(wrong->reason, "HungUp");
-	if (wrong && !hung_up)
+	if (program && (feeder->failed || (wrong && !hung_up)))
 		sandbox_kill(program);
-	close(move_fd(&ours));
+	shutdown(ours, SHUT_RDWR); /* closed when no thread has it any more */
 	if (program)
 		sandbox_end(program, cancel, &failed);
 	feeder_end(feeder);
@@ -373,7 +413,8 @@ static int transfer(struct foreign *f, struct feeder *feeder, struct taker *take
 int foreign_walk(struct foreign *f, uint64_t from, const struct piece_sink *sink, struct cancel *cancel, struct error **err)
 {
 	_Atomic uint64_t requests = 0;
-	CLEANUP(feeder_clear) struct feeder feeder = { .foreign = f, .ours = -1, .theirs = -1, .cancel = cancel, .requests = &requests };
+	CLEANUP(feeder_clear)
+	struct feeder feeder = { .foreign = f, .ours = -1, .theirs = -1, .other = -1, .cancel = cancel, .requests = &requests };
 	struct taker taker = { .foreign = f, .sink = sink, .from = from };
 	struct error *failed = NULL;
 

@@ -140,7 +140,7 @@ static void expect_error(const char *path, const char *reason, const char *part)
 	struct disk_result result;
 
 	if (convert(path, NULL, NULL, &result, &err) == 0)
-		fail_msg("%s is taken, not refused with %s", path, reason);
+		fail_msg("%s is taken, not refused with %s: %s", path, reason, part);
 	if (strcmp(err->reason, reason) || !strstr(err->message, part) || !strstr(err->message, path))
 		fail_msg("%s, wanted %s with \"%s\": %s", err->reason, reason, part, err->message);
 }
@@ -159,9 +159,9 @@ static void test_what_is_refused(void **state)
 	run("qemu-img create -q -f qcow --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s %s 1M", image);
 	expect_error(image, "Encrypted", "encrypted");
 	run("rm -f %s; qemu-img convert -f raw -O vhdx %s %s; truncate -s 3M %s", image, raw, image, image);
-	expect_error(image, "ProgramFailed", "qemu-img");
+	expect_error(image, "FileTruncated", "has 3145728 bytes, but");
 	run("printf 'vhdxfile' >%s; head -c 1000000 /dev/zero >>%s", image, image);
-	expect_error(image, "ProgramFailed", "qemu-img");
+	expect_error(image, "ProgramFailed", "qemu-img: Could not open the image: ");
 	/* A disk of 2^62 bytes, or nearly. */
 	run("rm -f %s; qemu-img convert -f raw -O qcow %s %s; printf '\\100' | dd of=%s bs=1 seek=24 conv=notrunc status=none", image, raw,
 	    image, image);
@@ -171,6 +171,35 @@ static void test_what_is_refused(void **state)
 	setenv("PATH", "/nowhere", 1);
 	expect_error(image, "ProgramMissing", "vdi image, which qemu-img would read, but that is not installed");
 	setenv("PATH", real_path, 1);
+}
+
+/* Cut at a sector's end or within one, in the tables or in the data: an error that tells it, at once, and never zeros for what is missing.
+ * A VHD of fixed size is none any more without its end. */
+static void test_cut_images(void **state)
+{
+	AUTO_FREE char *raw = file("in.raw"), *image = file("image"), *cut = file("cut");
+
+	(void)state;
+	make_raw(raw, 8 * MIB, 8); /* a multiple of all blocks, so that none has an end that is not read */
+	run("dd if=/dev/urandom of=%s bs=64k count=1 seek=127 conv=notrunc status=none", raw);
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		struct stat st;
+
+		if (strstr(kinds[i].how, "subformat=fixed,force_size"))
+			continue;
+		run("rm -f %s; qemu-img convert -f raw -O %s %s %s %s", image, kinds[i].format, kinds[i].how, raw, image);
+		assert_int_equal(stat(image, &st), 0);
+		const long sizes[] = { 600, st.st_size / 4 / 512 * 512, st.st_size / 2 + 7, st.st_size - 1000,
+				       st.st_size / 512 * 512 - 1024 };
+
+		for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+			AUTO_FREE char *part = NULL;
+
+			run("head -c %ld %s >%s", sizes[k], image, cut);
+			assert_true(asprintf(&part, "has %ld bytes, but ", sizes[k]) > 0);
+			expect_error(cut, "FileTruncated", part);
+		}
+	}
 }
 
 /* Bytes changed at random where the tables are: an error or some disk, and never more than that. */
@@ -346,13 +375,41 @@ static void test_cancel_kills_it(void **state)
 	setenv("PATH", real_path, 1);
 }
 
+/* One that waits for nothing but a connection that never says more is not waited for once the input has failed. */
+static void test_a_failed_input_ends_it(void **state)
+{
+	AUTO_FREE char *raw = file("in.raw"), *image = file("image");
+
+	(void)state;
+	if (access("/usr/bin/python3", X_OK))
+		skip();
+	make_raw(raw, MIB, 6);
+	run("rm -f %s; qemu-img convert -f raw -O vdi %s %s; truncate -s 700 %s", image, raw, image, image);
+	stand_in("import struct\n"
+		 "if sys.argv[1] == 'info': print('{\"virtual-size\": 1048576}'); sys.exit(0)\n"
+		 "s = socket.socket(fileno=3)\n"
+		 "s.recv(18, socket.MSG_WAITALL)\n"
+		 "s.send(struct.pack('>I8sIIIH', 3, b'IHAVEOPT', 7, 6, 0, 0))\n"
+		 "time.sleep(0.2)\n"
+		 "s.send(struct.pack('>IHHQQI', 0x25609513, 0, 0, 1, 512, 4096))\n"
+		 "time.sleep(1000)\n");
+	expect_error(image, "FileTruncated", "has 700 bytes, but 4096 bytes at byte 512 are needed");
+	setenv("PATH", real_path, 1);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_formats),     cmocka_unit_test(test_goes_on_in_the_middle),
-		cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_broken_images),
-		cmocka_unit_test(test_a_full_output),   cmocka_unit_test(test_what_the_program_may_do),
-		cmocka_unit_test(test_time_is_limited), cmocka_unit_test(test_cancel_kills_it),
+		cmocka_unit_test(test_all_formats),
+		cmocka_unit_test(test_goes_on_in_the_middle),
+		cmocka_unit_test(test_what_is_refused),
+		cmocka_unit_test(test_cut_images),
+		cmocka_unit_test(test_broken_images),
+		cmocka_unit_test(test_a_full_output),
+		cmocka_unit_test(test_what_the_program_may_do),
+		cmocka_unit_test(test_time_is_limited),
+		cmocka_unit_test(test_cancel_kills_it),
+		cmocka_unit_test(test_a_failed_input_ends_it),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
