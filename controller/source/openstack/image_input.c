@@ -7,8 +7,8 @@
 #include "source/openstack/answer.h"
 #include "source/openstack/download.h"
 
-#define WINDOW (16u << 20) /* bytes of the stream that are kept */
-#define BEHIND (4u << 20)  /* of them behind the place that was read last */
+#define WINDOW (4u << 20) /* bytes of the stream that are kept */
+#define BEHIND (1u << 20) /* of them behind the place that was read last */
 /* A table that is further ahead of the stream is asked for by itself; for all else the stream hurries. */
 #define HURRY (64u << 20)
 #define TABLE (64u << 10)
