@@ -2,16 +2,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/image_file.h"
 #include "cmd/meter.h"
 #include "cmd/numbers.h"
 #include "cmd/options.h"
+#include "cmd/signals.h"
 #include "disk/pipeline.h"
 
 enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC, VERIFY };
@@ -46,14 +49,16 @@ const struct command command_convert = {
 		"Turns a disk image into a sparse raw file or a qcow2 image while it is read. IN is a VMDK (streamOptimized; monolithicSparse, "
 		"twoGbMaxExtentSparse, flat, vmfs; vmfsSparse and seSparse snapshots with what they lie upon), a qcow2 or a raw image, or one that "
 		"qemu-img reads for us: VHD, VHDX, VDI, QED, Parallels, qcow of version 1; - is standard input, where it must be streamOptimized or "
-		"raw. OUT may be a block device: what is to be zero is made so. A file that could not be finished is removed, unless --resume is "
-		"given.\n"
+		"raw. OUT may be a block device: what is to be zero is made so. A file that is there already is written over. One that could not be "
+		"finished, also by a signal, is removed, unless --resume is given.\n"
 		"Extents, parents and backing files are read from the directory of IN only.",
 	.options = flags,
-	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\").",
+	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\"). Exit "
+	       "status: 0 OUT is the disk, 1 it is not (the reason is on standard error), 2 wrong usage, 130 interrupted.",
 	.operand = VALUE_FILE,
 };
 
+DEFINE_CLEANUP(struct cancel, cancel_free_p, cancel_free)
 DEFINE_CLEANUP(struct disk_pipeline, pipeline_free_p, disk_pipeline_free)
 DEFINE_CLEANUP(struct disk_workers, workers_free_p, disk_workers_free)
 
@@ -64,6 +69,7 @@ struct stream {
 	int fd;
 	unsigned char *data; /* PIECE bytes: its beginning, until they are pushed */
 	size_t len;
+	struct cancel *cancel;
 };
 
 static void stream_close(struct stream *s)
@@ -75,11 +81,15 @@ static void stream_close(struct stream *s)
 
 static ssize_t stream_read(const struct stream *s, size_t at, struct error **err)
 {
+	struct pollfd fds[] = { { .fd = s->fd, .events = POLLIN }, { .fd = cancel_fd(s->cancel), .events = POLLIN } };
 	ssize_t n;
 
-	do
+	do {
+		poll(fds, 2, -1); /* who writes may do so late, or never */
+		if (cancel_check(s->cancel, err) < 0)
+			return -1;
 		n = read(s->fd, s->data + at, PIECE - at);
-	while (n < 0 && errno == EINTR);
+	} while (n < 0 && errno == EINTR);
 	return n < 0 ? error_set_errno(err, errno, "cannot read %s", s->name) : n;
 }
 
@@ -102,7 +112,7 @@ static int check_stream(const struct stream *s, struct error **err)
 }
 
 /* Reads its beginning, which tells what it is, before anything is written. */
-static int stream_open(struct stream *s, const char *in, const char *format, struct error **err)
+static int stream_open(struct stream *s, const char *in, const char *format, struct cancel *cancel, struct error **err)
 {
 	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 	ssize_t n;
@@ -112,6 +122,7 @@ static int stream_open(struct stream *s, const char *in, const char *format, str
 	if (!(s->data = malloc(PIECE)))
 		return error_set_errno(err, ENOMEM, "cannot read %s", in);
 	s->name = in;
+	s->cancel = cancel;
 	s->fd = move_fd(&file);
 	fcntl(s->fd, F_SETPIPE_SZ, 1 << 20); /* fewer switches between us and the writer, when it is a pipe */
 	while (s->len < DISK_FORMAT_HEAD && (n = stream_read(s, s->len, err)) != 0) {
@@ -220,7 +231,7 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	if (is_stream(in, format, &stream, err) < 0)
 		return -1;
 	/* All of this before anything is written. */
-	if (stream ? stream_open(&input, in, format, err) < 0 : image_file_open(&file, in, format, err) < 0)
+	if (stream ? stream_open(&input, in, format, options->cancel, err) < 0 : image_file_open(&file, in, format, err) < 0)
 		return -1;
 	if (check_output(options, &file, &input, err) < 0)
 		return -1;
@@ -261,17 +272,21 @@ static bool named_as_other(const char *path)
 }
 
 /* Says why it failed. Half a disk looks like a whole one, so none is left, except on a device and where it is gone on with. */
-static void tell_failure(const char *why, const char *path, bool begun, bool resume)
+static int tell_failure(const struct error *err, const char *path, bool begun, bool resume)
 {
+	bool interrupted = err && err->class == ERROR_CANCELLED;
 	struct stat st;
 
-	fprintf(stderr, "vm-import-controller: %s", why);
+	fprintf(stderr, "vm-import-controller: %s", interrupted ? "interrupted" : error_message(err));
 	if (begun && resume)
 		fprintf(stderr, "; %s is incomplete; the same command goes on", path);
 	else if (begun && lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || unlink(path) < 0))
 		fprintf(stderr, "; %s is incomplete%s%s", path, S_ISREG(st.st_mode) ? ", and cannot be removed: " : "",
 			S_ISREG(st.st_mode) ? strerror(errno) : "");
+	else if (begun)
+		fprintf(stderr, "; %s was incomplete and is removed", path);
 	fputc('\n', stderr);
+	return interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 
 static int run(int argc, char **argv)
@@ -349,10 +364,15 @@ static int run(int argc, char **argv)
 		     st.st_mtim.tv_nsec) < 0)
 		identity = NULL;
 	pipeline.identity = identity ? identity : argv[0];
-	if (convert(argv[0], &pipeline, quiet, &result, &begun, &err) < 0) {
-		tell_failure(error_message(err), pipeline.path, begun, resume);
-		return EXIT_FAILED;
-	}
+	log_setup(LOG_ERROR, false);
+	signals_block();
+	CLEANUP(cancel_free_p) struct cancel *cancel = cancel_new(NULL);
+	CLEANUP(signals_watch_end) struct signals_watch watch = { 0 };
+	pipeline.cancel = cancel;
+	if (!cancel)
+		error_set_errno(&err, ENOMEM, "cannot convert %s", argv[0]);
+	if (!cancel || signals_watch_begin(&watch, cancel, &err) < 0 || convert(argv[0], &pipeline, quiet, &result, &begun, &err) < 0)
+		return tell_failure(err, pipeline.path, begun, resume);
 	if (journal)
 		unlink(journal);
 	if (digest_only)

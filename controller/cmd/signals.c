@@ -63,3 +63,35 @@ bool signals_wait(int ms)
 	} while (ms < 0 || now < end);
 	return false;
 }
+
+static void *watch_main(void *arg)
+{
+	struct signals_watch *watch = arg;
+	int before;
+
+	signals_wait(-1);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	cancel_request(watch->cancel);
+	return NULL;
+}
+
+int signals_watch_begin(struct signals_watch *watch, struct cancel *cancel, struct error **err)
+{
+	int failed;
+
+	watch->cancel = cancel;
+	failed = pthread_create(&watch->thread, NULL, watch_main, watch);
+	if (failed)
+		return error_set_errno(err, failed, "cannot wait for signals");
+	watch->started = true;
+	return 0;
+}
+
+void signals_watch_end(struct signals_watch *watch)
+{
+	if (!watch->started)
+		return;
+	pthread_cancel(watch->thread); /* it waits in sigwaitinfo, which may be cancelled, or is as good as done */
+	pthread_join(watch->thread, NULL);
+	watch->started = false;
+}

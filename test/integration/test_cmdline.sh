@@ -83,6 +83,29 @@ complains 'go together' run --tls-key=a
 complains 'no name of a namespace' support-bundle -n 'a/b'
 note "complaints name what is wrong"
 
+# A conversion that is stopped leaves no half disk, or one that is gone on with.
+mkfifo "$WORK/pipe"
+exec 7<>"$WORK/pipe"
+stopped() { # stopped SIGNAL OPTION...: of a disk of which 3 MiB came
+	local signal=$1 pid
+	shift
+	"$VIC" convert --format raw -q "$@" - "$WORK/half.raw" <"$WORK/pipe" >"$WORK/said" 2>&1 &
+	pid=$!
+	background+=($pid)
+	head -c 3M /dev/urandom >&7
+	wait_for 60 test -s "$WORK/half.raw"
+	kill -"$signal" $pid
+	assert_fails 130 wait $pid
+}
+stopped INT
+assert_contains "what is said of it" "$(<"$WORK/said")" "interrupted; $WORK/half.raw was incomplete and is removed"
+[ ! -e "$WORK/half.raw" ] || fail "half a disk is left"
+stopped TERM --resume
+assert_contains "what is said of it" "$(<"$WORK/said")" "the same command goes on"
+[ -e "$WORK/half.raw" ] && [ -e "$WORK/half.raw.journal" ] || fail "what was written is not kept"
+exec 7>&-
+note "a conversion that is stopped"
+
 # The log: a line an event, key=value or JSON; its level is changed while the daemon runs.
 cat >"$WORK/kubeconfig" <<-'END2'
 	{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],

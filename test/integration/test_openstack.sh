@@ -207,6 +207,7 @@ again() { # again WHAT: the imports of some.yaml once more
 	assert_clean "$1"
 }
 set_limits '{"snapshots": 0}'
+front_clear
 again "without snapshots"
 ! front_saw 'POST /volume/v3/[^ ]*/snapshots' || fail "snapshots were asked for, though the quota has none"
 set_limits '{"snapshots": -1}'
