@@ -78,7 +78,7 @@ xmlDoc *xml_parse(const char *text, size_t len, struct error **err)
 	doc = xmlCtxtReadMemory(ctx, text, (int)len, NULL, NULL,
 				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOCDATA);
 	if (limits.breach) {
-		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is not read: %s", limits.breach);
+		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the XML is not read: %s", limits.breach);
 		return NULL;
 	}
 	if (!doc) {
@@ -90,7 +90,7 @@ xmlDoc *xml_parse(const char *text, size_t len, struct error **err)
 			why[i] = e->message[i] >= ' ' && e->message[i] < 0x7f ? e->message[i] : '?';
 			why[i + 1] = 0;
 		}
-		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the answer is no XML: line %d: %s", e ? e->line : 0, why);
+		error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "this is no XML: line %d: %s", e ? e->line : 0, why);
 		return NULL;
 	}
 	return move_ptr(doc);

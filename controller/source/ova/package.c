@@ -290,6 +290,25 @@ size_t package_part_count(const struct package *p, const struct ovf_file *f)
 	return n;
 }
 
+/* What packs a directory instead of the files in it has them all, by other names. */
+static int missing(const struct package *p, const char *name, struct error **err)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < p->member_count; i++) {
+		const char *other = p->members[i].name;
+		size_t n = strlen(other);
+
+		if (n > len && other[n - len - 1] == '/' && !strcmp(other + n - len, name))
+			return error_set(
+				err, ERROR_PERMANENT, "InvalidArchive",
+				"the OVA lacks the file %.200s, which its descriptor names, but has %.200s: pack the files, not the "
+				"directory that they are in",
+				name, other);
+	}
+	return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the OVA lacks the file %.200s, which its descriptor names", name);
+}
+
 int package_check_file(const struct package *p, const struct ovf_file *f, struct error **err)
 {
 	size_t count = package_part_count(p, f);
@@ -305,8 +324,7 @@ int package_check_file(const struct package *p, const struct ovf_file *f, struct
 		const struct tape_member *m = name ? package_member(p, name) : NULL;
 
 		if (!m)
-			return error_set(err, ERROR_PERMANENT, "InvalidArchive",
-					 "the OVA lacks the file %.200s, which its descriptor names", name ? name : f->href);
+			return missing(p, name ? name : f->href, err);
 		if (__builtin_add_overflow(sum, m->size, &sum))
 			return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the file %.200s is impossibly large", f->href);
 		if (f->chunk && i + 1 < count && m->size != f->chunk)

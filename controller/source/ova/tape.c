@@ -196,6 +196,10 @@ static int open_archive(struct tape *t, struct error **err)
 	if (t->block_len >= 2 && !t->block_at && t->data[0] == 0x1f && t->data[1] == 0x8b)
 		return error_set(err, ERROR_PERMANENT, "InvalidArchive",
 				 "the file is no OVA, but compressed (gzip) as a whole; put the unpacked one on the server");
+	if (t->block_len >= 4 && !t->block_at && !memcmp(t->data, "PK\3\4", 4))
+		return error_set(
+			err, ERROR_PERMANENT, "InvalidArchive",
+			"the file is no OVA, but a ZIP archive; unpack it, and put the OVA, or the .ovf with its files, on the server");
 	if (archive_read_open2(t->archive, t, NULL, on_read, on_skip, NULL) != ARCHIVE_OK)
 		return fail(t, "the file is no OVA", err);
 	return 0;
