@@ -44,7 +44,7 @@ static const struct cmd_option flags[] = {
 	{ HOST_STREAMS, "streams-per-host", "N", "of these from one host, as an ESXi host; fewer while it has trouble (default: 4)", 0, 0 },
 	{ ENDPOINT_STREAMS, "streams-per-endpoint", "N", "of these from all hosts of one vCenter (default: 32)", 0, 0 },
 	{ NO_VERIFY, "no-verify", NULL, "do not read the disks again to see whether the storage has what was written", 0, 0 },
-	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
+	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs of OvaSources may lead to loopback and link-local addresses", 0, 0 },
 	{ 'q', "quiet", NULL, "no progress", 0, 0 },
 	{ 'v', "verbose", NULL, "log what is done, on standard error", 0, 0 },
 	OPTION_HELP,

@@ -34,7 +34,7 @@ static const struct cmd_option flags[] = {
 	{ KUBECONFIG, "kubeconfig", "FILE", "configuration of the cluster that the machines are for, which is asked, too", VALUE_FILE, 0 },
 	{ CONTEXT, "context", "NAME", "context in it (default: the current one)", 0, 0 },
 	{ SCRATCH, "scratch", "DIR", "whether the disks have room there is checked, too", VALUE_DIRECTORY, 0 },
-	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
+	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs of OvaSources may lead to loopback and link-local addresses", 0, 0 },
 	{ 'v', "verbose", NULL, "log what is done, on standard error", 0, 0 },
 	OPTION_HELP,
 	{ 0 },

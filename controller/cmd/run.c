@@ -58,7 +58,7 @@ static const struct cmd_option flags[] = {
 	  0 },
 	{ HOST_STREAMS, "streams-per-host", "N", "of these from one host, as an ESXi host; fewer while it has trouble (default: 4)", 0, 0 },
 	{ ENDPOINT_STREAMS, "streams-per-endpoint", "N", "of these from all hosts of one vCenter (default: 32)", 0, 0 },
-	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs in sources may lead to loopback and link-local addresses", 0, 0 },
+	{ LOCAL_URLS, "allow-local-urls", NULL, "URLs of OvaSources may lead to loopback and link-local addresses", 0, 0 },
 	{ ELECT, "leader-elect", "[WHEN]",
 	  "several replicas choose one that works, by a Lease: true (meant without a value), false (the default), or auto: where the cluster "
 	  "allows it",
