@@ -97,8 +97,9 @@ static ssize_t stream_read(const struct stream *s, size_t at, struct error **err
 static int check_stream(const struct stream *s, struct error **err)
 {
 	enum disk_format found = disk_format_of(s->data, s->len < DISK_FORMAT_HEAD ? s->len : DISK_FORMAT_HEAD);
-	const char *name = disk_format_name(found);
 
+	if (!s->len)
+		return error_set(err, ERROR_PERMANENT, "FileTruncated", "the input is empty");
 	if (found == DISK_RAW || found == DISK_VMDK_STREAM || found == DISK_MARKUP)
 		return 0; /* of the last the decoder tells what a server sent */
 	if (disk_format_is_image(found))
@@ -106,9 +107,8 @@ static int check_stream(const struct stream *s, struct error **err)
 			err, ERROR_PERMANENT, "UnsupportedFormat",
 			"the input is a %s image, which must be a file that can be read at any place; give its path (or --format raw "
 			"to take it as a raw disk)",
-			name);
-	return error_set(err, ERROR_PERMANENT, "UnsupportedFormat",
-			 "the input is %s, which is not read here; unpack it first (or --format raw to take it as a raw disk)", name);
+			disk_format_name(found));
+	return disk_format_refuse(found, "the input", err);
 }
 
 /* Reads its beginning, which tells what it is, before anything is written. */

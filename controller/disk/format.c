@@ -1,5 +1,6 @@
 /* Sources: the magic numbers of each format's specification: VMware "Virtual Disk Format 5.0"; QEMU docs/interop/qcow2.txt, qed_spec.txt,
- * parallels.txt; Microsoft "Virtual Hard Disk Image Format" 1.0 and [MS-VHDX] 2.2.1; VirtualBox VDI; LUKS; RFC 1952, RFC 8878; xz, bzip2. */
+ * parallels.txt; Microsoft "Virtual Hard Disk Image Format" 1.0 and [MS-VHDX] 2.2.1; VirtualBox VDI; LUKS; RFC 1952, RFC 8878; xz, bzip2;
+ * tar: POSIX.1-2017 pax(1) "ustar Interchange Format", GNU tar "Basic Tar Format"; ZIP: APPNOTE.TXT 4.3.7; OVF 1.1 (DSP0243) 5.3. */
 #include "disk/format.h"
 
 #include <ctype.h>
@@ -37,6 +38,7 @@ static const struct {
 	  "7zXZ\0" },
 	{ DISK_BZIP2, 0, 4, "BZh9" },
 	{ DISK_ZSTD, 0, 4, "\x28\xb5\x2f\xfd" },
+	{ DISK_ZIP, 0, 4, "PK\3\4" },
 };
 
 /* VMware writes "# Disk DescriptorFile" first; others put comments and empty lines before it, or have only the version. */
@@ -70,6 +72,34 @@ static bool is_stream(const unsigned char *head, size_t len)
 	return len >= 12 && (head[10] & 3) == 3;
 }
 
+#define TAR_HEADER 512
+enum { TAR_NAME = 100, TAR_SUM = 148, TAR_SUM_LEN = 8, TAR_MAGIC = 257 };
+
+/* Its magic stands where a boot sector may have anything, so that the checksum has to be right too: of all bytes, its own as spaces. */
+static bool is_tar(const unsigned char *head, size_t len)
+{
+	unsigned long sum = 0, said = 0;
+	int at = TAR_SUM, end = TAR_SUM + TAR_SUM_LEN;
+
+	if (len < TAR_HEADER || memcmp(head + TAR_MAGIC, "ustar", 5))
+		return false;
+	for (int i = 0; i < TAR_HEADER; i++)
+		sum += i >= TAR_SUM && i < end ? ' ' : head[i];
+	while (at < end && head[at] == ' ')
+		at++;
+	for (; at < end && head[at] >= '0' && head[at] <= '7'; at++)
+		said = said * 8 + (unsigned long)(head[at] - '0');
+	return said == sum;
+}
+
+/* The descriptor comes first in an OVA. */
+static bool begins_with_ovf(const char *head)
+{
+	size_t len = strnlen(head, TAR_NAME);
+
+	return len > 4 && !strncasecmp(head + len - 4, ".ovf", 4);
+}
+
 enum disk_format disk_format_of(const void *head, size_t len)
 {
 	const char *p = head;
@@ -77,12 +107,51 @@ enum disk_format disk_format_of(const void *head, size_t len)
 	for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
 		if (len >= (size_t)magics[i].at + magics[i].len && !memcmp(p + magics[i].at, magics[i].magic, magics[i].len))
 			return magics[i].format == DISK_VMDK_SPARSE && is_stream(head, len) ? DISK_VMDK_STREAM : magics[i].format;
+	if (is_tar(head, len))
+		return begins_with_ovf(p) ? DISK_OVA : DISK_TAR;
 	return is_descriptor(p, len) ? DISK_VMDK_DESCRIPTOR : DISK_RAW;
 }
 
 bool disk_format_is_image(enum disk_format format)
 {
 	return format > DISK_RAW && format < DISK_LUKS;
+}
+
+bool disk_format_is_archive(enum disk_format format)
+{
+	return format == DISK_TAR || format == DISK_OVA || format == DISK_ZIP;
+}
+
+int disk_format_refuse(enum disk_format format, const char *name, struct error **err)
+{
+	const char *what, *advice = "unpack it first";
+
+	switch (format) {
+	case DISK_TAR:
+		what = "a tar archive";
+		break;
+	case DISK_ZIP:
+		what = "a ZIP archive";
+		break;
+	case DISK_OVA:
+		what = "an OVA, the archive of a machine";
+		advice = "import it with an OvaSource, or unpack it first and give one of its disks";
+		break;
+	case DISK_LUKS:
+		what = "encrypted (LUKS)";
+		advice = "decrypt it first";
+		break;
+	case DISK_MARKUP:
+		what = "HTML or XML";
+		advice = "perhaps a server sent it instead of the disk";
+		break;
+	default:
+		what = disk_format_name(format);
+		if (disk_format_is_image(format)) /* as another's parent */
+			advice = "convert it first";
+	}
+	return error_set(err, ERROR_PERMANENT, "UnsupportedFormat",
+			 "%s is %s, which is not read here; %s (or --format raw to take it as a raw disk)", name, what, advice);
 }
 
 const char *disk_format_name(enum disk_format format)
@@ -107,6 +176,9 @@ const char *disk_format_name(enum disk_format format)
 		[DISK_XZ] = "xz",
 		[DISK_BZIP2] = "bzip2",
 		[DISK_ZSTD] = "zstd",
+		[DISK_TAR] = "tar",
+		[DISK_OVA] = "ova",
+		[DISK_ZIP] = "zip",
 	};
 
 	return names[format];

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/error.h"
+
 enum disk_format {
 	DISK_RAW,             /* anything else */
 	DISK_VMDK_SPARSE,     /* hosted sparse: monolithicSparse, an extent of twoGbMaxExtentSparse */
@@ -25,6 +27,10 @@ enum disk_format {
 	DISK_XZ,
 	DISK_BZIP2,
 	DISK_ZSTD,
+	/* Archives, in which a disk may lie. A disk may also hold one in place of a file system, as a tape does. */
+	DISK_TAR, /* POSIX or GNU, by a header whose checksum is right */
+	DISK_OVA, /* the same, whose first member is an OVF descriptor */
+	DISK_ZIP,
 	DISK_FORMATS
 };
 
@@ -34,4 +40,7 @@ enum disk_format {
 enum disk_format disk_format_of(const void *head, size_t len);
 /* Whether it is one that holds a disk, which is read by its tables: neither raw, nor encrypted, nor packed. */
 bool disk_format_is_image(enum disk_format format);
+bool disk_format_is_archive(enum disk_format format);
+/* Sets the error (permanent, UnsupportedFormat) that `name` is of a format that is not read, and says what to do with it. Returns -1. */
+int disk_format_refuse(enum disk_format format, const char *name, struct error **err);
 const char *disk_format_name(enum disk_format format); /* for people and JSON: "raw", "vmdk", "qcow2", "vhdx" ... */

@@ -82,7 +82,7 @@ static struct layer *open_raw(struct disk_image *image, struct disk_input *in, s
 
 	if (!name)
 		return NULL;
-	if (!size || size % 512 || size > INT64_MAX) {
+	if (size % 512 || size > INT64_MAX) {
 		error_set(err, ERROR_PERMANENT, "FileTruncated", "%s has %llu bytes, which is no disk: it must be a multiple of 512", name,
 			  (unsigned long long)size);
 		return NULL;
@@ -122,6 +122,8 @@ int disk_image_format(struct disk_input *in, enum disk_format *format, struct er
 static int format_of(struct disk_input *in, const char *wanted, enum disk_format *format, struct error **err)
 {
 	*format = DISK_RAW;
+	if (!disk_input_size(in))
+		return error_set(err, ERROR_PERMANENT, "FileTruncated", "%s is empty", disk_input_name(in));
 	if (wanted && !strcmp(wanted, "raw"))
 		return 0;
 	if (disk_image_format(in, format, err) < 0)
@@ -191,8 +193,7 @@ static struct layer *open_layer(struct disk_image *image, struct disk_input *in,
 	case DISK_QCOW2:
 		return qcow2_layer_open(image, in, below, err);
 	default:
-		error_set(err, ERROR_PERMANENT, "UnsupportedFormat", "%s is a %s image, which is not read here", disk_input_name(in),
-			  disk_format_name(format));
+		disk_format_refuse(format, disk_input_name(in), err);
 		return NULL;
 	}
 }

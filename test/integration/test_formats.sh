@@ -140,6 +140,29 @@ gzip -c below.raw >below.raw.gz
 assert_fails 1 "$VIC" convert -q - piped.raw <below.raw.gz 2>message
 assert_contains "gzip" "$(cat message)" "the input is gzip, which is not read here; unpack it first"
 
+note "Archives, and nothing at all"
+touch machine.ovf
+tar -cf archive.tar below.raw
+tar --format=posix -cf archive.pax below.raw
+tar --format=ustar -cf machine.ova machine.ovf below.raw
+python3 -c 'import zipfile; zipfile.ZipFile("archive.zip", "w").write("below.raw")'
+: >empty.raw
+unread() { # unread FILE MESSAGE-PART: neither as a file nor as a stream
+	refused "$1 is $2" "$1"
+	assert_fails 1 "$VIC" convert -q - piped.raw 2>message <"$1"
+	assert_contains "$1 from a pipe" "$(cat message)" "the input is $2"
+}
+unread archive.tar "a tar archive, which is not read here; unpack it first"
+unread archive.pax "a tar archive, which is not read here; unpack it first"
+unread archive.zip "a ZIP archive, which is not read here; unpack it first"
+unread machine.ova "an OVA, the archive of a machine, which is not read here; import it with an OvaSource, or unpack it first"
+assert_eq "the format of an OVA" "$(jq -r .format inspect.json)" ova
+unread below.raw.gz "gzip, which is not read here; unpack it first"
+unread empty.raw empty
+[ ! -e piped.raw ] && [ ! -e refused.raw ] || fail "a disk is left"
+"$VIC" convert -q --format raw archive.tar archive.raw >/dev/null # a disk that holds one
+assert_same archive.raw archive.tar
+
 note "verify reads images as inspect does"
 digest=$("$VIC" convert -q --digest below.raw same.raw)
 for subformat in fixed dynamic; do # a fixed one is told by its end only

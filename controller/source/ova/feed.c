@@ -135,6 +135,8 @@ static int look(struct feed *f, struct error **err)
 	const char *name = f->name ? f->name : f->disk->id, *ignored;
 
 	f->looked = true;
+	if (disk_format_is_archive(format)) /* the descriptor says that it is a disk, and a disk may hold one */
+		format = DISK_RAW;
 	if (place_reads(format, &ignored)) /* and yet it came this way */
 		return error_set(
 			err, ERROR_PERMANENT, "UnknownFormat",
