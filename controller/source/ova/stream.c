@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#define RING_SIZE (4u << 20)
+#define RING_SIZE (1u << 20)
 
 struct remote_stream {
 	const struct remote *remote;
