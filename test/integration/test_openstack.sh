@@ -1,7 +1,7 @@
 #!/bin/bash
 # Servers of a real OpenStack: every kind of disk comes as it is, whatever happens on the way, and nothing of ours stays in the cloud.
 # OPENSTACK_STEPS=all kills at every step instead of some (a quarter of an hour).
-# timeout: 1500
+# timeout: 2400
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/openstack.sh"
 
