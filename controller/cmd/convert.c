@@ -284,7 +284,7 @@ static int tell_failure(const struct error *err, const char *path, bool begun, b
 		fprintf(stderr, "; %s is incomplete%s%s", path, S_ISREG(st.st_mode) ? ", and cannot be removed: " : "",
 			S_ISREG(st.st_mode) ? strerror(errno) : "");
 	else if (begun)
-		fprintf(stderr, "; %s was incomplete and is removed", path);
+		fprintf(stderr, "; %s was not finished and is removed", path);
 	fputc('\n', stderr);
 	return interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
 }

@@ -98,7 +98,7 @@ stopped() { # stopped SIGNAL OPTION...: of a disk of which 3 MiB came
 	assert_fails 130 wait $pid
 }
 stopped INT
-assert_contains "what is said of it" "$(<"$WORK/said")" "interrupted; $WORK/half.raw was incomplete and is removed"
+assert_contains "what is said of it" "$(<"$WORK/said")" "interrupted; $WORK/half.raw was not finished and is removed"
 [ ! -e "$WORK/half.raw" ] || fail "half a disk is left"
 stopped TERM --resume
 assert_contains "what is said of it" "$(<"$WORK/said")" "the same command goes on"
