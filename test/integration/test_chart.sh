@@ -3,7 +3,7 @@
 # refused, and a release of Harvester's own chart is upgraded to ours and uninstalled.
 # needs: kube
 # alone: its pods listen on port 8080 of this machine
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 need python3 jq

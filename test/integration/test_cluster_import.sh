@@ -1,7 +1,7 @@
 #!/bin/bash
 # Two machines at once, one of three disks, from a vSphere into a Harvester: every byte, every property, every state, and no waiting.
 # needs: vsphere kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 cat >"$WORK/inventory.json" <<'END'

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What the command line says about itself comes from one table: --help, the manual page and what three shells complete agree. And its
 # complaints name what is wrong.
-# timeout: 120
+# timeout: 240
 . "$(dirname "$0")/lib.sh"
 need mandoc bash zsh fish jq
 vic() { "$VIC" "$@"; }

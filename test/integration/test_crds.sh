@@ -1,7 +1,7 @@
 #!/bin/bash
 # The custom resource definitions on a real API server: accepted without a warning, explained in every field, Harvester's manifests unchanged.
 # needs: kube
-# timeout: 200
+# timeout: 400
 . "$(dirname "$0")/lib.sh"
 
 start_kube controller-manager

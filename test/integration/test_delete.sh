@@ -1,7 +1,7 @@
 #!/bin/bash
 # An import that is deleted while it downloads: within 5 s the transfer has stopped, the lease is aborted, scratch is empty, the object gone.
 # needs: vsphere kube
-# timeout: 240
+# timeout: 480
 . "$(dirname "$0")/lib.sh"
 
 jq '.nfc.streamMBps = 2 | .lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What users get wrong: each leaves a message that names the cause and the remedy, and an Event; the daemon goes on with other imports.
 # needs: vsphere kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 jq '.datacenters[0].vms += [{name: "monster", power: "on", tools: "notInstalled", nics: [{network: "VM Network"}],

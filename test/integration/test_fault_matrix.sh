@@ -3,7 +3,7 @@
 # FAULT_MATRIX=all takes all of them (some minutes), another text those whose fault or stage has it; without it, a choice that has each
 # fault and each stage.
 # needs: vsphere
-# timeout: 400
+# timeout: 800
 . "$(dirname "$0")/lib.sh"
 
 shards=3

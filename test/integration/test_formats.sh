@@ -2,7 +2,7 @@
 # Images of every form that is read here, made at random, against qemu-img's own reading (formats.py); then what "inspect" and "convert" say of images that
 # are damaged, or name what they must not.
 # More of them, by hand: FORMATS_IMAGES=5000 FORMATS_SEED=x test/integration/test_formats.sh (0.2 s each).
-# timeout: 600
+# timeout: 1200
 . "$(dirname "$0")/lib.sh"
 
 need qemu-img qemu-io python3

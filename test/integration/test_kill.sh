@@ -2,7 +2,7 @@
 # kill -9 in each state: an admission policy holds an import in a state, when all that the state's step does outside is done but not
 # written down. The restarted daemon finishes, with one image a disk and one machine an import.
 # needs: vsphere kube
-# timeout: 400
+# timeout: 800
 . "$(dirname "$0")/lib.sh"
 
 states='new virtualMachineImportValid sourceReady disksExported diskImageSubmitted diskImagesReady virtualMachineCreated virtualMachineRunning'

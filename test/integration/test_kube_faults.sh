@@ -4,7 +4,7 @@
 # took since the fault ended, or, for connections that stay dead, since it began. KUBE_FAULTS=long adds more of them (a minute and a half).
 # needs: kube
 # alone: how long things take is what it is about
-# timeout: 420
+# timeout: 840
 . "$(dirname "$0")/lib.sh"
 
 WORKER=${KUBE_WORKER:-$SOURCE_DIR/build/dev/test/integration/kube_worker}

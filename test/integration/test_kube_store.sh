@@ -1,7 +1,7 @@
 #!/bin/bash
 # The store over a real API server: reads, writes and their errors, watches that survive what happens to a server.
 # needs: kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 PROBE=${KUBE_PROBE:-$SOURCE_DIR/build/dev/test/integration/kube_probe}

@@ -3,7 +3,7 @@
 # over within the lease duration, the import goes on and makes no second machine, and at no time do two write.
 # needs: vsphere kube
 # alone: how long things take is what it is about
-# timeout: 420
+# timeout: 840
 . "$(dirname "$0")/lib.sh"
 
 DURATION=${LEASE_DURATION:-6} DEADLINE=${RENEW_DEADLINE:-4} RETRY=${RETRY_PERIOD:-1} # the defaults, 15 10 2, take three times as long

@@ -2,7 +2,7 @@
 # /metrics is what Prometheus takes, has the conventional names, and its numbers are true; /healthz and /readyz; SIGTERM while the API
 # server does not answer.
 # needs: vsphere kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 need python3

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Servers of a real OpenStack, imported through Kubernetes: to the end, deleted and killed in the middle, and with a cloud that does not let
 # go of what was made. Nothing of ours stays in it, and what does for a while is told by an Event.
-# timeout: 600
+# timeout: 1200
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/openstack.sh"
 

@@ -2,7 +2,7 @@
 # OVF packages on web servers: a corpus of good and hostile ones (ova/corpus.py), over servers that send parts of files and that do not, over https
 # with a password, and behind a redirect. Every disk is compared, every refusal read.
 # needs: nginx
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 need nginx python3 qemu-img openssl
 here=$SOURCE_DIR/test/integration/ova

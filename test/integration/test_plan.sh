@@ -1,7 +1,7 @@
 #!/bin/bash
 # The plan command: the checks of an import, all problems at once and an estimate, and nothing is touched.
 # needs: vsphere
-# timeout: 120
+# timeout: 240
 . "$(dirname "$0")/lib.sh"
 
 start_vsphere

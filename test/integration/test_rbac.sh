@@ -2,7 +2,7 @@
 # The rights that the manifests give are enough: an import runs, and the API server refuses nothing. Then each rule is taken away in turn: the
 # daemon says which verb on which resource it lacks, in the import, the source or its log, stays up, and goes on when the rule is given back.
 # needs: vsphere kube
-# timeout: 420
+# timeout: 840
 . "$(dirname "$0")/lib.sh"
 
 export KUBE_HARVESTER_FLAGS='-boot-time 0 -retry-after 100ms'

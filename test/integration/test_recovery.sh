@@ -2,7 +2,7 @@
 # What goes wrong on the way and is mended: images that the cluster cannot import, an export that fails for good, a second attempt by
 # annotation, a machine that was stopped in vain and is started again, scratch space that is full; and machines that are not to run.
 # needs: vsphere kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 export KUBE_HARVESTER_FLAGS='-boot-time 0 -retry-after 100ms'

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A conversion that is cut at every write, by kill -9 and by power loss, or that meets a full or broken disk, goes on and ends right; and
 # what was right is not written again.
-# timeout: 900
+# timeout: 1800
 . "$(dirname "$0")/lib.sh"
 
 need qemu-img python3

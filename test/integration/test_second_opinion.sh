@@ -2,7 +2,7 @@
 # What VMware's own command line exports of the same machines (govc export.ovf, made raw by qemu-img) has the digests that an import says; and
 # these exports themselves, imported from a web server as they are and as OVAs, become the machines that come from vSphere.
 # needs: vsphere
-# timeout: 600
+# timeout: 1200
 . "$(dirname "$0")/lib.sh"
 
 need qemu-img nginx

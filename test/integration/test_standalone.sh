@@ -1,7 +1,7 @@
 #!/bin/bash
 # The import command: the same job without a cluster. What it leaves, its exit codes, and that a second call goes on.
 # needs: vsphere
-# timeout: 240
+# timeout: 480
 . "$(dirname "$0")/lib.sh"
 
 jq '.lease.initSeconds = 0.1 | .nfc.streamMBps = 40' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"

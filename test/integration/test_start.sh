@@ -3,7 +3,7 @@
 # says once what it may not do, and works; a newer definition is kept, an older one and Harvester's are brought up to date; a role that
 # may not touch them is enough once they are there; an API server that is away at the start is waited for.
 # needs: vsphere kube
-# timeout: 200
+# timeout: 400
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 start_vsphere

@@ -4,7 +4,7 @@
 # taken over and finished; what it had finished stays.
 # needs: vsphere kube
 # alone: its pods listen on port 8080 of this machine
-# timeout: 900
+# timeout: 1800
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 [ "$(id -u)" = 0 ] || skip "the Kubernetes peer needs root"

@@ -2,7 +2,7 @@
 # The target Harvester by itself, with the image server: disks become images, claims, a machine that runs; what is made is right to the byte,
 # is made once, is mended after a failure, and outlives the import.
 # needs: kube
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 TARGET_PROBE=${TARGET_PROBE:-$SOURCE_DIR/build/dev/test/integration/target_probe}

@@ -2,7 +2,7 @@
 # What becomes of a machine, and whether govc says the same of it: mapping.json has machines as the peer's inventory describes them, and the KubeVirt object that each must give,
 # what preflight must say, and what the user is told.
 # needs: vsphere
-# timeout: 180
+# timeout: 360
 . "$(dirname "$0")/lib.sh"
 
 VMWARE_PROBE=${VMWARE_PROBE:-$SOURCE_DIR/build/dev/test/integration/vmware_probe}

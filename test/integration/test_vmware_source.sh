@@ -1,7 +1,7 @@
 #!/bin/bash
 # The VMware source by itself: trust and login, what it finds and how it tells it, power, exports that end well, are cut, cancelled, left behind.
 # needs: vsphere
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 VMWARE_PROBE=${VMWARE_PROBE:-$SOURCE_DIR/build/dev/test/integration/vmware_probe}
