@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "source/openstack/answer.h"
+#include "source/openstack/version.h"
 #include "json/codec.h"
 
 #define CALL_MS 60000
@@ -537,52 +538,6 @@ char *openstack_host(struct openstack_session *s, enum openstack_service service
 
 /* --- beginning and end ----------------------------------------------------------------------------------------------------- */
 
-/* "2.93" -> 93, when it is of this major version. */
-static bool minor_of(const char *text, unsigned major, unsigned *minor)
-{
-	unsigned a, b;
-	char rest;
-
-	if (!text || sscanf(text, "%u.%u%c", &a, &b, &rest) != 2 || a != major)
-		return false;
-	*minor = b;
-	return true;
-}
-
-/* The version document that tells of this major version: {"version": {…}} or {"versions": [{…}]}. */
-static unsigned negotiate(const json_t *document, unsigned major, unsigned known)
-{
-	const json_t *list = json_object_get(document, "versions"), *one = json_object_get(document, "version");
-	size_t n = one ? 1 : json_array_size(list);
-
-	for (size_t i = 0; i < n; i++) {
-		const json_t *v = one ? one : json_array_get(list, i);
-		const char *highest = answer_text(v, "version");
-		unsigned min = 0, max = 0;
-
-		if (!highest) /* Cinder at first */
-			highest = answer_text(v, "max_version");
-		if (minor_of(highest, major, &max) && minor_of(answer_text(v, "min_version"), major, &min) && min <= known)
-			return max < known ? max : known;
-	}
-	return 0;
-}
-
-/* Where the URL's path has this component: behind it; NULL: nowhere. */
-static char *behind_version(char *url, const char *version)
-{
-	char *at = strstr(url, "://");
-	size_t len = strlen(version);
-
-	at = at ? strchr(at + 3, '/') : NULL;
-	while (at && (at = strstr(at, version))) {
-		at += len;
-		if (*at == '/' || !*at)
-			return at;
-	}
-	return NULL;
-}
-
 /* Asks a service which microversions it has. One that does not say is used without. */
 static int ask_version(struct openstack_session *s, enum openstack_service service, const char *version, unsigned major, unsigned known,
 		       struct cancel *cancel, struct error **err)
@@ -597,7 +552,7 @@ static int ask_version(struct openstack_session *s, enum openstack_service servi
 
 	if (ticket_get(s, service, "/", false, 0, &t, cancel, err) < 0)
 		return -1;
-	at = behind_version(t.url, version);
+	at = openstack_version_end(t.url, version);
 	if (!at)
 		return 0;
 	*at = 0;
@@ -617,7 +572,7 @@ static int ask_version(struct openstack_session *s, enum openstack_service servi
 		response = (struct http_response){ 0 };
 	}
 	document = json_loadb(response.body, response.body_len, 0, NULL);
-	s->minor[service] = negotiate(document, major, known);
+	s->minor[service] = openstack_negotiate(document, major, known);
 	return 0;
 }
 
