@@ -35,7 +35,7 @@ const json_t *schema_find(const json_t *crds, const char *api_version, const cha
 /* A value as it stands in a manifest, shortened; owned. */
 static char *shown(const json_t *value)
 {
-	AUTO_FREE char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+	AUTO_FREE char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
 	char *result = NULL;
 
 	if (text && strlen(text) > SHOWN_MAX) {
@@ -69,10 +69,7 @@ static const char *not_of_type(const char *type, const json_t *value)
 	if (!strcmp(type, "boolean"))
 		return json_is_boolean(value) ? NULL : "true or false";
 	if (!strcmp(type, "integer"))
-		return json_is_integer(value) ||
-				       (json_is_real(value) && json_real_value(value) == (double)(json_int_t)json_real_value(value))
-			       ? NULL
-			       : "a whole number";
+		return json_is_integer(value) ? NULL : "a whole number";
 	if (!strcmp(type, "number"))
 		return json_is_number(value) ? NULL : "a number";
 	return NULL;

@@ -83,6 +83,7 @@ static void not_as_it_should_be(void **state)
 	assert_problem("{virtualMachineName: 42}", "spec.virtualMachineName is 42, not a text (put it in quotes)");
 	assert_problem("{gracefulShutdownTimeoutSeconds: soon}", "spec.gracefulShutdownTimeoutSeconds is \"soon\", not a whole number");
 	assert_problem("{gracefulShutdownTimeoutSeconds: 1.5}", "spec.gracefulShutdownTimeoutSeconds is 1.5, not a whole number");
+	assert_problem("{gracefulShutdownTimeoutSeconds: 1e300}", "spec.gracefulShutdownTimeoutSeconds is 1e300, not a whole number");
 	assert_problem("{sourceCluster: vcenter}", "spec.sourceCluster is \"vcenter\", not an object (name: value)");
 	assert_problem("[]", "spec is [], not an object (name: value)");
 	assert_problem("{warm: '0123456789012345678901234567890123456789012345678901234567890123456789'}",
