@@ -25,7 +25,8 @@ struct source_vm_name {
 };
 
 struct source_disk {
-	const char *id; /* vm_disk.id */
+	const char *id;   /* vm_disk.id */
+	const char *file; /* what the user's package calls the file it is in, for errors; NULL: there is no such file */
 	/* "vmdk-stream" or "raw": what export_stream delivers; with by_place also "vmdk" (any form that is no stream) and "qcow2". NULL: told by
 	 * its content. Where the source knows it, it is told: the content is the guest's to forge. */
 	const char *format;

@@ -302,7 +302,7 @@ static void *disk_main(void *arg)
 	struct disk_thread *t = arg;
 	struct job *job = t->job;
 	struct tries tries = { .backoff = { .base_ms = 500, .cap_ms = 10000 } };
-	const char *label = job->model->disks[t->index].label;
+	const char *label = job->model->disks[t->index].label, *file = t->export->disks[t->index].file;
 
 	for (;;) {
 		AUTO_ERROR struct error *err = NULL;
@@ -313,7 +313,7 @@ static void *disk_main(void *arg)
 		if (err && !t->export->disks[t->index].spoilt && once_more(&tries, err, job->disks[t->index].transferred) &&
 		    !cancel_wait(job->cancel, backoff_next(&tries.backoff)))
 			continue;
-		error_wrap(&err, "disk %zu (%s)", t->index, label ? label : "no label");
+		error_wrap(&err, "disk %zu (%s%s%.200s)", t->index, label ? label : "no label", file ? ", " : "", file ? file : "");
 		if (err && err->code == ENOSPC)
 			error_wrap(&err, "about %llu MiB of the disks are still to be written", (unsigned long long)missing_mib(job));
 		t->error = move_ptr(err);

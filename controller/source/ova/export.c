@@ -71,7 +71,9 @@ static int match_disks(struct ova_export *x, const struct vm_model *model, struc
 		if (file && package_check_file(x->package, file, err) < 0)
 			return -1;
 		x->disks[i] = have;
-		x->list[i] = (struct source_disk){ .id = have->id, .format = file ? NULL : "vmdk-stream", .capacity = have->capacity };
+		x->list[i] = (struct source_disk){
+			.id = have->id, .file = file ? file->href : NULL, .format = file ? NULL : "vmdk-stream", .capacity = have->capacity
+		};
 		if (file && find_place(x, i, file, cancel, err) < 0)
 			return -1;
 	}

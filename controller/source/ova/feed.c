@@ -113,20 +113,6 @@ int feed_begin(struct feed *f, const char *name, uint64_t size, struct error **e
 	return f->sha1 ? 0 : -1;
 }
 
-/* To the decoder. What it finds wrong is wrong with this file. */
-static int give(struct feed *f, const unsigned char *data, size_t len, struct error **err)
-{
-	static const char *const reasons[] = { "CorruptGrain", "InvalidVMDK", "InvalidStream", "CapacityMismatch", "NotAVMDK" };
-	AUTO_ERROR struct error *failed = NULL;
-
-	if (f->sink(f->sink_arg, data, len, &failed) == 0)
-		return 0;
-	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
-		if (!strcmp(failed->reason, reasons[i]))
-			error_wrap(&failed, "the disk file %.200s", f->name ? f->name : f->disk->id);
-	return error_move(err, move_ptr(failed));
-}
-
 /* What is surely no disk that the decoders know; a raw disk would take anything. */
 static int look(struct feed *f, struct error **err)
 {
@@ -153,7 +139,7 @@ static int look(struct feed *f, struct error **err)
 			err, ERROR_PERMANENT, "CapacityMismatch",
 			"the disk file %.200s is no VMDK, and as a raw disk its %llu bytes are not the %llu that the descriptor says",
 			file->href, (unsigned long long)f->size, (unsigned long long)f->disk->capacity);
-	return f->start_len ? give(f, f->start, f->start_len, err) : 0;
+	return f->start_len ? f->sink(f->sink_arg, f->start, f->start_len, err) : 0;
 }
 
 static int deliver(struct feed *f, const unsigned char *data, size_t len, struct error **err)
@@ -170,7 +156,7 @@ static int deliver(struct feed *f, const unsigned char *data, size_t len, struct
 		if (look(f, err) < 0)
 			return -1;
 	}
-	return len ? give(f, data, len, err) : 0;
+	return len ? f->sink(f->sink_arg, data, len, err) : 0;
 }
 
 /* Members may follow one another (RFC 1952 2.2); zeros behind them are padding. */
