@@ -77,6 +77,18 @@ free_port() { # a TCP port that nobody on the loopback address has now
 	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
+# start_nginx: with the servers on standard input; ends with the scenario
+start_nginx() {
+	{
+		printf 'daemon off; user root; pid %s/nginx.pid; error_log %s/nginx.log;\nevents { worker_connections 1024; }\nhttp {\n' "$WORK" "$WORK"
+		printf '%s_temp_path %s/nginx-%s;\n' client_body "$WORK" 1 proxy "$WORK" 2 fastcgi "$WORK" 3 uwsgi "$WORK" 4 scgi "$WORK" 5
+		cat
+		echo '}'
+	} >"$WORK/nginx.conf"
+	nginx -c "$WORK/nginx.conf" &
+	background+=($!)
+}
+
 # --- the vSphere peer ----------------------------------------------------------------------------------------------------
 
 # start_vsphere [INVENTORY [NAME]]: exports VSPHERE_URL, VSPHERE_USER, VSPHERE_PASSWORD, VSPHERE_ADMIN_URL, VSPHERE_CA,

@@ -15,31 +15,21 @@ PARTS=$(free_port) WHOLE=$(free_port) TLS=$(free_port) ELSEWHERE=$(free_port)
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
 	-keyout "$WORK/tls.key" -out "$WORK/tls.crt" 2>/dev/null
 printf 'importer:%s\n' "$(openssl passwd -apr1 s3cret-Word)" >"$WORK/passwords"
-cat >"$WORK/nginx.conf" <<-CONF
-	daemon off;
-	user root;
-	pid $WORK/nginx.pid;
-	error_log $WORK/nginx.log;
-	events { worker_connections 1024; }
-	http {
-		log_format seen '\$server_port \$request_method \$uri \$status bytes=\$body_bytes_sent authorization="\$http_authorization"';
-		access_log $WORK/access.log seen;
-		client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; fastcgi_temp_path $WORK/t3; uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;
-		root $corpus/www;
-		server { listen 127.0.0.1:$PARTS; }
-		server { listen 127.0.0.1:$WHOLE; max_ranges 0; }
-		server {
-			listen 127.0.0.1:$TLS ssl;
-			ssl_certificate $WORK/tls.crt; ssl_certificate_key $WORK/tls.key;
-			auth_basic private; auth_basic_user_file $WORK/passwords;
-			location /moved/ { return 302 http://127.0.0.1:$ELSEWHERE/elsewhere\$request_uri; }
-			location /file/ { return 302 file:///etc/passwd; }
-		}
-		server { listen 127.0.0.1:$ELSEWHERE; location /elsewhere/moved/ { alias $corpus/www/; } }
+start_nginx <<-CONF
+	log_format seen '\$server_port \$request_method \$uri \$status bytes=\$body_bytes_sent authorization="\$http_authorization"';
+	access_log $WORK/access.log seen;
+	root $corpus/www;
+	server { listen 127.0.0.1:$PARTS; }
+	server { listen 127.0.0.1:$WHOLE; max_ranges 0; }
+	server {
+		listen 127.0.0.1:$TLS ssl;
+		ssl_certificate $WORK/tls.crt; ssl_certificate_key $WORK/tls.key;
+		auth_basic private; auth_basic_user_file $WORK/passwords;
+		location /moved/ { return 302 http://127.0.0.1:$ELSEWHERE/elsewhere\$request_uri; }
+		location /file/ { return 302 file:///etc/passwd; }
 	}
+	server { listen 127.0.0.1:$ELSEWHERE; location /elsewhere/moved/ { alias $corpus/www/; } }
 CONF
-nginx -c "$WORK/nginx.conf" &
-background+=($!)
 wait_for 20 curl -fsS -o /dev/null "http://127.0.0.1:$PARTS/vmware-sha256.ova"
 
 # --- the corpus ------------------------------------------------------------------------------------------------------------

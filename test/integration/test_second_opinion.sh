@@ -65,20 +65,7 @@ assert_source_clean
 # --- the exports as sources ------------------------------------------------------------------------------------------------
 
 PORT=$(free_port)
-cat >"$WORK/nginx.conf" <<-CONF
-	daemon off;
-	user root;
-	pid $WORK/nginx.pid;
-	error_log $WORK/nginx.log;
-	events { worker_connections 256; }
-	http {
-		access_log off;
-		client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; fastcgi_temp_path $WORK/t3; uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;
-		server { listen 127.0.0.1:$PORT; root $WORK/govc; }
-	}
-CONF
-nginx -c "$WORK/nginx.conf" &
-background+=($!)
+start_nginx <<<"access_log off; server { listen 127.0.0.1:$PORT; root $WORK/govc; }"
 quoted() { python3 -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.argv[1]))' "$1"; }
 for name in "${!machines[@]}"; do
 	vm=${machines[$name]##*/}
