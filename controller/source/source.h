@@ -30,9 +30,8 @@ struct source_disk {
 	/* "vmdk-stream" or "raw": what export_stream delivers; with by_place also "vmdk" (any form that is no stream) and "qcow2". NULL: told by
 	 * its content. Where the source knows it, it is told: the content is the guest's to forge. */
 	const char *format;
-	uint64_t capacity;    /* bytes of the guest's disk */
-	uint64_t stream_size; /* bytes expected on the wire; 0: not known */
-	bool by_place;        /* any part of it can be read: export_open is used, export_stream is not */
+	uint64_t capacity; /* bytes of the guest's disk */
+	bool by_place;     /* any part of it can be read: export_open is used, export_stream is not */
 	bool whole; /* by_place: only all of it, read from the start, is known to be right (a checksum): no try goes on where another was */
 	const char *host; /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
 	bool resumable;   /* export_resume sends it from any byte on; its format is "raw" */

@@ -255,7 +255,6 @@ static void use_folder(struct vmware_export *x, size_t i)
 	x->disks[i].format = flat ? "raw" : "vmdk";
 	x->disks[i].resumable = flat;
 	x->disks[i].by_place = !flat;
-	x->disks[i].stream_size = 0;
 	x->disks[i].host = vmware_session_host(x->session);
 }
 
@@ -334,10 +333,8 @@ static struct vmware_export *export_new(struct vmware_session *session, const st
 /* What the first lease says of the disks. A later one may name another host, which does not matter to the limits that it is for. */
 static void show_lease(struct vmware_export *x)
 {
-	for (size_t i = 0; x->held && i < x->export.disk_count; i++) {
-		x->disks[i].stream_size = lease_stream_size(x->held->lease, i);
+	for (size_t i = 0; x->held && i < x->export.disk_count; i++)
 		x->disks[i].host = x->hosts[i] = strdup(lease_host(x->held->lease, i));
-	}
 }
 
 struct source_export *vmware_export_begin(struct vmware_session *session, const struct source_ops *ops, const char *dc_path,

@@ -23,7 +23,6 @@
 /* A file that is offered. */
 struct lease_file {
 	char *url, *thumbprint, *host;
-	uint64_t size; /* of the stream; 0: not known */
 };
 
 struct lease {
@@ -124,12 +123,10 @@ static char *host_of(const char *url)
 static int read_file(const struct lease *l, struct lease_file *f, const xmlNode *node, struct error **err)
 {
 	AUTO_FREE char *url = xml_path_text(node, "url");
-	int64_t size = xml_path_number(node, "fileSize", 0);
 
 	f->url = url && *url ? device_url_resolve(url, vmware_session_host(l->session)) : NULL;
 	f->thumbprint = xml_path_text(node, "sslThumbprint");
 	f->host = f->url ? host_of(f->url) : NULL;
-	f->size = size > 0 ? (uint64_t)size : 0;
 	return f->host ? 0 : error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "the export of %s has no URL for a file", l->vm);
 }
 
@@ -241,11 +238,6 @@ struct lease *lease_open(struct vmware_session *session, const struct vm_model *
 const char *lease_host(const struct lease *l, size_t i)
 {
 	return l->disks[i].host;
-}
-
-uint64_t lease_stream_size(const struct lease *l, size_t i)
-{
-	return l->disks[i].size;
 }
 
 /* A file's content, as the request wants it; its URL and trust are set here. */

@@ -19,8 +19,7 @@ int lease_close(struct lease *l, bool ok, struct error **err);
 void lease_free(struct lease *l); /* accepts NULL */
 
 /* What it offers of disk i. */
-const char *lease_host(const struct lease *l, size_t i);     /* "name:port" of the URL */
-uint64_t lease_stream_size(const struct lease *l, size_t i); /* bytes; 0: not known */
+const char *lease_host(const struct lease *l, size_t i); /* "name:port" of the URL */
 int lease_stream(struct lease *l, size_t i, source_sink sink, void *arg, struct cancel *cancel, struct error **err);
 /* The machine's NVRAM, where it is offered: *data is an owned buffer, NULL when it is not. */
 int lease_nvram(struct lease *l, unsigned char **data, size_t *len, struct cancel *cancel, struct error **err);
