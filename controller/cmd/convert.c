@@ -216,6 +216,33 @@ static int is_stream(const char *in, const char *format, bool *stream, struct er
 	return 0;
 }
 
+/* Says that an earlier try's work is of no use, and why: else it looks as if --resume did not do its work. */
+static void tell_anew(const struct disk_pipeline *pipeline, const struct disk_pipeline_options *o, const char *in)
+{
+	switch (disk_pipeline_journal_use(pipeline)) {
+	case DISK_JOURNAL_OF_OTHER:
+		fprintf(stderr,
+			"vm-import-controller: %s was begun with another input, or %s was changed since: %s is written anew; name another "
+			"output for each input to go on with either\n",
+			o->journal, in, o->path);
+		break;
+	case DISK_JOURNAL_BROKEN:
+		fprintf(stderr,
+			"vm-import-controller: %s is no journal that can be read: %s is written anew; when another program's file has that "
+			"name, name another output\n",
+			o->journal, o->path);
+		break;
+	case DISK_JOURNAL_DISK_GONE:
+		fprintf(stderr,
+			"vm-import-controller: %s speaks of more than there is of %s, which was removed or cut since: it is written anew\n",
+			o->journal, o->path);
+		break;
+	case DISK_JOURNAL_FRESH:
+	case DISK_JOURNAL_GOES_ON:
+		break;
+	}
+}
+
 /* begun: whether the output was opened, and what was in it is gone. */
 static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, bool *begun,
 		   struct error **err)
@@ -246,6 +273,7 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	if (!pipeline)
 		return -1;
 	*begun = true;
+	tell_anew(pipeline, options, in);
 	if (stream ? convert_stream(&input, pipeline, &watch.position, quiet, err) < 0
 		   : convert_image(&file, pipeline, &watch, quiet, err) < 0)
 		return -1;

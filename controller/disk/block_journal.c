@@ -21,6 +21,7 @@ struct block_journal {
 	char *path;
 	int fd;
 	unsigned char identity[DIGEST_SIZE];
+	enum block_journal_origin origin;
 	pthread_mutex_t lock; /* guards what follows */
 	uint64_t count;       /* records in the file */
 	uint64_t end;         /* after the last one's block, in bytes of the disk */
@@ -98,8 +99,12 @@ static int scan(struct block_journal *j, struct error **err)
 	uint64_t next = 0;
 	ssize_t n;
 
-	if (pread(j->fd, header, sizeof header, 0) != sizeof header || memcmp(header, magic, sizeof magic) ||
-	    memcmp(header + IDENTITY_AT, j->identity, DIGEST_SIZE))
+	n = pread(j->fd, header, sizeof header, 0);
+	j->origin = !n								     ? BLOCK_JOURNAL_NEW
+		    : n != sizeof header || memcmp(header, magic, sizeof magic)      ? BLOCK_JOURNAL_BROKEN
+		    : memcmp(header + IDENTITY_AT, j->identity, DIGEST_SIZE) ? BLOCK_JOURNAL_OTHER
+									     : BLOCK_JOURNAL_OWN;
+	if (j->origin != BLOCK_JOURNAL_OWN)
 		return begin(j, err);
 	for (;;) {
 		n = pread(j->fd, bytes, sizeof bytes, (off_t)(HEADER + j->count * RECORD));
@@ -153,6 +158,11 @@ void block_journal_close(struct block_journal *j)
 	free(j->pending);
 	free(j->path);
 	free(j);
+}
+
+enum block_journal_origin block_journal_origin(const struct block_journal *j)
+{
+	return j->origin;
 }
 
 uint64_t block_journal_end(struct block_journal *j, uint64_t *data)

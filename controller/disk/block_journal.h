@@ -30,8 +30,17 @@ struct block_record {
 
 struct block_journal;
 
+enum block_journal_origin {
+	BLOCK_JOURNAL_NEW,    /* there was none, or an empty file */
+	BLOCK_JOURNAL_OWN,    /* of this identity */
+	BLOCK_JOURNAL_OTHER,  /* of another one */
+	BLOCK_JOURNAL_BROKEN, /* something else */
+};
+
 /* Opens or creates the journal. One that is broken, or of another identity, begins anew. */
 struct block_journal *block_journal_open(const char *path, const char *identity, struct error **err);
+/* What was found when it was opened. */
+enum block_journal_origin block_journal_origin(const struct block_journal *j);
 void block_journal_close(struct block_journal *j); /* accepts NULL; what was not committed is lost */
 /* After the last recorded block, in bytes of the disk; 0 when there are none. *data: how much of that block is data. */
 uint64_t block_journal_end(struct block_journal *j, uint64_t *data);

@@ -17,6 +17,7 @@ struct disk_pipeline {
 	char *path;
 	struct disk_output *output;
 	struct block_journal *journal; /* NULL: none, or of no use any more */
+	enum disk_journal_use journal_use;
 	uint64_t uncommitted;          /* bytes written since the last checkpoint */
 	unsigned uncommitted_blocks;
 	bool finished_well;
@@ -358,6 +359,26 @@ static struct decoder *decoder_of(struct disk_pipeline *p, const char *format, s
 	return decoder;
 }
 
+static enum disk_journal_use use_of(enum block_journal_origin origin)
+{
+	switch (origin) {
+	case BLOCK_JOURNAL_OWN:
+		return DISK_JOURNAL_GOES_ON;
+	case BLOCK_JOURNAL_OTHER:
+		return DISK_JOURNAL_OF_OTHER;
+	case BLOCK_JOURNAL_BROKEN:
+		return DISK_JOURNAL_BROKEN;
+	case BLOCK_JOURNAL_NEW:
+		break;
+	}
+	return DISK_JOURNAL_FRESH;
+}
+
+enum disk_journal_use disk_pipeline_journal_use(const struct disk_pipeline *p)
+{
+	return p->journal_use;
+}
+
 /* The journal, and how much of the file it vouches for. */
 static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **err)
 {
@@ -371,6 +392,7 @@ static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **
 	p->journal = block_journal_open(o->journal, o->identity ? o->identity : "", err);
 	if (!p->journal)
 		return -1;
+	p->journal_use = use_of(block_journal_origin(p->journal));
 	*kept = block_journal_end(p->journal, &data);
 	if (!*kept)
 		return 0;
@@ -378,6 +400,7 @@ static int open_journal(struct disk_pipeline *p, uint64_t *kept, struct error **
 	least = !o->capacity ? *kept - DISK_DIGEST_BLOCK + data : *kept < o->capacity ? *kept : o->capacity;
 	if (lstat(o->path, &st) < 0 || (S_ISREG(st.st_mode) && (uint64_t)st.st_size < least)) { /* not the file that it was */
 		*kept = 0;
+		p->journal_use = DISK_JOURNAL_DISK_GONE;
 		return block_journal_forget(p->journal, 0, err);
 	}
 	return 0;

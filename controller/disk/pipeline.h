@@ -50,6 +50,16 @@ struct disk_pipeline;
 struct disk_image;
 
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
+
+enum disk_journal_use {
+	DISK_JOURNAL_FRESH,     /* there was none */
+	DISK_JOURNAL_GOES_ON,   /* what it says is believed */
+	DISK_JOURNAL_OF_OTHER,  /* it was another disk's, by its identity */
+	DISK_JOURNAL_BROKEN,    /* it was no journal */
+	DISK_JOURNAL_DISK_GONE, /* the file that it speaks of is gone, or was cut */
+};
+/* What became of the journal that was there; in the last three cases all is written anew. */
+enum disk_journal_use disk_pipeline_journal_use(const struct disk_pipeline *p);
 /* Before the first push: takes from the journal what an earlier try wrote, and returns the offset from which on the raw stream is to be
  * pushed, 0 where there is nothing to go by. The source must be unchanged since: what cannot be sure of that pushes from the start, and
  * spares itself the writing only. */

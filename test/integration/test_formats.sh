@@ -205,6 +205,28 @@ cp whole.vmdk cut.vmdk
 "$VIC" convert -q --resume cut.vmdk half.raw >/dev/null
 assert_same half.raw below.raw
 
+note "What --resume does not go on with is told, once"
+head -c 4M /dev/urandom >below.raw
+qemu-img convert -q -f raw -O vmdk -o subformat=streamOptimized below.raw whole.vmdk
+cp whole.vmdk cut.vmdk
+anew() { # anew PART [LINES]: half.raw was begun from cut.vmdk, and is converted from whole.vmdk now
+	"$VIC" convert -q --resume whole.vmdk half.raw >/dev/null 2>message || fail "whole.vmdk is not converted: $(<message)"
+	assert_eq "lines about $1" "$(wc -l <message)" "${2:-1}"
+	[ -z "$1" ] || assert_contains "what is said" "$(<message)" "$1"
+	assert_same half.raw below.raw
+	[ ! -e half.raw.journal ] || fail "the journal is left"
+}
+begun() { failed "${1:-}" --resume=1 cut.vmdk half.raw; }
+truncate -s $(($(stat -c %s cut.vmdk) / 2)) cut.vmdk
+begun
+rm half.raw
+begun 'half.raw.journal speaks of more than there is of half.raw'
+anew 'half.raw.journal was begun with another input, or whole.vmdk was changed since: half.raw is written anew; name another output'
+begun
+echo something >half.raw.journal
+anew 'half.raw.journal is no journal'
+anew '' 0
+
 note "Memory does not grow with what is declared"
 qemu-img create -q -f qcow2 -o cluster_size=2M large.qcow2 60T
 qemu-img create -q -f vmdk large.vmdk 4T
