@@ -8,6 +8,7 @@
 
 #include "api/resources.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "cmd/cmd.h"
 #include "cmd/manifests.h"
 #include "cmd/signals.h"
@@ -101,19 +102,6 @@ static int parse(struct option_scan *scan, struct plan_arguments *a)
 
 /* --- the table ----------------------------------------------------------------------------------------------------------- */
 
-static void size_text(uint64_t bytes, char out[24])
-{
-	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
-	double value = (double)bytes / 1024;
-	size_t u = 0;
-
-	while (value >= 1024 && u + 1 < sizeof units / sizeof *units) {
-		value /= 1024;
-		u++;
-	}
-	snprintf(out, 24, value < 10 ? "%.1f %s" : "%.0f %s", value, units[u]);
-}
-
 static void time_text(uint64_t seconds, char out[24])
 {
 	if (seconds < 100)
@@ -152,7 +140,7 @@ static struct row row_of(const json_t *import)
 {
 	const json_t *disks = json_object_get(import, "disks"), *problems = json_object_get(import, "problems");
 	const char *machine = json_path_string(import, "machine");
-	char name[512], size[24] = "", time[24] = "", count[24] = "", result[40] = "ok";
+	char name[512], size[SIZE_TEXT] = "", time[24] = "", count[24] = "", result[40] = "ok";
 
 	snprintf(name, sizeof name, "%s/%s", json_path_string(import, "namespace"), json_path_string(import, "name"));
 	if (disks)
@@ -248,7 +236,7 @@ static void print_table(const json_t *plan)
 {
 	const json_t *imports = json_object_get(plan, "imports"), *import;
 	AUTO_FREE struct row *rows = calloc(json_array_size(imports) + 1, sizeof *rows);
-	char size[24];
+	char size[SIZE_TEXT];
 	size_t i;
 
 	if (!rows)

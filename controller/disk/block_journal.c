@@ -100,10 +100,10 @@ static int scan(struct block_journal *j, struct error **err)
 	ssize_t n;
 
 	n = pread(j->fd, header, sizeof header, 0);
-	j->origin = !n								     ? BLOCK_JOURNAL_NEW
-		    : n != sizeof header || memcmp(header, magic, sizeof magic)      ? BLOCK_JOURNAL_BROKEN
-		    : memcmp(header + IDENTITY_AT, j->identity, DIGEST_SIZE) ? BLOCK_JOURNAL_OTHER
-									     : BLOCK_JOURNAL_OWN;
+	j->origin = !n                                                          ? BLOCK_JOURNAL_NEW
+		    : n != sizeof header || memcmp(header, magic, sizeof magic) ? BLOCK_JOURNAL_BROKEN
+		    : memcmp(header + IDENTITY_AT, j->identity, DIGEST_SIZE)    ? BLOCK_JOURNAL_OTHER
+										: BLOCK_JOURNAL_OWN;
 	if (j->origin != BLOCK_JOURNAL_OWN)
 		return begin(j, err);
 	for (;;) {

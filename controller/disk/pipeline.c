@@ -18,7 +18,7 @@ struct disk_pipeline {
 	struct disk_output *output;
 	struct block_journal *journal; /* NULL: none, or of no use any more */
 	enum disk_journal_use journal_use;
-	uint64_t uncommitted;          /* bytes written since the last checkpoint */
+	uint64_t uncommitted; /* bytes written since the last checkpoint */
 	unsigned uncommitted_blocks;
 	bool finished_well;
 	struct decoder *decoder;

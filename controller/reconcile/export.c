@@ -5,6 +5,7 @@
 #include "api/conditions.h"
 #include "api/resources.h"
 #include "base/clock.h"
+#include "base/size.h"
 #include "reconcile/context.h"
 #include "target/vmspec.h"
 #include "transfer/claim.h"
@@ -141,10 +142,16 @@ static int list_disks(struct step *s, const struct vm_model *model, struct error
 	return 0;
 }
 
+static const char *kib_text(uint64_t kib, char out[SIZE_TEXT])
+{
+	return size_text(kib > UINT64_MAX / 1024 ? UINT64_MAX : kib * 1024, out);
+}
+
 /* Copies what the engine tells into the status. */
 static void show_transfer(struct step *s, const struct transfer_status *t)
 {
-	uint64_t passed = 0, total = 0;
+	uint64_t passed = 0, total = 0; /* KiB: bytes could overflow */
+	char passed_text[SIZE_TEXT], total_text[SIZE_TEXT];
 	size_t done = 0;
 
 	for (size_t i = 0; i < t->disk_count && i < s->status->disk_count; i++) {
@@ -163,8 +170,8 @@ static void show_transfer(struct step *s, const struct transfer_status *t)
 	if (total)
 		step_progress(s, (int64_t)(passed * TRANSFER_PERCENT / total));
 	if (t->state == TRANSFER_RUNNING)
-		step_say(s, "Fetching the disks: %.1f of %.1f GiB passed, %zu of %zu disks done%s%s", (double)passed / (1024 * 1024),
-			 (double)total / (1024 * 1024), done, t->disk_count, t->note ? "; " : "", t->note ? t->note : "");
+		step_say(s, "Fetching the disks: %s of %s passed, %zu of %zu disks done%s%s", kib_text(passed, passed_text),
+			 kib_text(total, total_text), done, t->disk_count, t->note ? "; " : "", t->note ? t->note : "");
 }
 
 /* What a job of the engine holds until it ends. */

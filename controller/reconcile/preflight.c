@@ -7,6 +7,7 @@
 #include "api/names.h"
 #include "api/problem.h"
 #include "api/resources.h"
+#include "base/size.h"
 #include "reconcile/context.h"
 #include "transfer/claim.h"
 
@@ -219,13 +220,15 @@ int preflight_target(struct step *s, json_t *problems, const struct vm_model *mo
 	AUTO_FREE char *name = target_name(s, model), *directory = step_directory(s);
 	AUTO_ERROR struct error *no_space = NULL;
 	struct target_import import = { .object = s->object, .import = s->import, .vm_name = name };
+	/* A plan's directory is one that a person named, too. */
+	enum transfer_place place = s->r->options.keep_disks || !s->r->transfers ? TRANSFER_DIRECTORY : TRANSFER_SCRATCH;
 
 	if (!name || !directory)
 		return error_set_errno(err, ENOMEM, "cannot check the import");
 	if (s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
 		return -1;
 	check_directory(s, name, problems);
-	if (model && s->r->scratch && transfer_check_space(s->r->transfers, s->r->scratch, directory, model, &no_space) < 0)
+	if (model && s->r->scratch && transfer_check_space(s->r->transfers, place, s->r->scratch, directory, model, &no_space) < 0)
 		problem_add(problems, "%s", error_message(no_space));
 	*target = move_ptr(name);
 	return 0;
@@ -236,12 +239,13 @@ static void tell_estimate(struct step *s, const struct vm_model *model, char out
 {
 	AUTO_SESSION struct session *session = NULL;
 	struct estimate e;
+	char size[SIZE_TEXT];
 
 	*out = 0;
 	if (!model || step_session(s, &session, NULL) < 0)
 		return;
 	preflight_estimate(session_source(session), model, &e, s->r->cancel);
-	int n = snprintf(out, 128, "; some %.1f GiB to fetch", (double)e.bytes / (1024.0 * 1024 * 1024));
+	int n = snprintf(out, 128, "; some %s to fetch", size_text(e.bytes, size));
 	if (e.rate && n > 0 && n < 128)
 		snprintf(out + n, 128 - (size_t)n, ", about %llu %s (a sample came at %.0f MB/s)",
 			 (unsigned long long)(e.seconds < 100 ? e.seconds : (e.seconds + 30) / 60), e.seconds < 100 ? "s" : "min",

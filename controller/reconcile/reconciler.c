@@ -309,6 +309,7 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 	    !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
+		.place = options->keep_disks ? TRANSFER_DIRECTORY : TRANSFER_SCRATCH,
 		.max_streams = options->max_streams,
 		.max_host_streams = options->max_host_streams,
 		.max_endpoint_streams = options->max_endpoint_streams,

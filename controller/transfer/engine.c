@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "base/size.h"
 #include "transfer/job.h"
 #include "transfer/journal.h"
 
@@ -133,11 +134,6 @@ static uint64_t promised(struct transfer_engine *e)
 	return sum;
 }
 
-static double gib(uint64_t bytes)
-{
-	return (double)bytes / (1024.0 * 1024 * 1024);
-}
-
 /* The file system of the directory or of the nearest one above it that exists. */
 static int file_system_of(const char *directory, struct statvfs *fs, struct error **err)
 {
@@ -162,36 +158,52 @@ static int file_system_of(const char *directory, struct statvfs *fs, struct erro
 	return error_set_errno(err, errno, "cannot tell the free space of %s", directory);
 }
 
-static int check_space(const char *directory, uint64_t need, uint64_t others, struct error **err)
+static int tell_no_space(enum transfer_place place, const char *directory, const struct statvfs *fs, uint64_t need, uint64_t others,
+			 struct error **err)
+{
+	uint64_t free_bytes = (uint64_t)fs->f_bavail * fs->f_frsize, wanted, size;
+	char has[SIZE_TEXT], takes[SIZE_TEXT], promised_text[SIZE_TEXT], missing[SIZE_TEXT], made[SIZE_TEXT];
+	AUTO_FREE char *beside = NULL, *todo = NULL;
+
+	if (__builtin_add_overflow(need, others, &wanted))
+		wanted = UINT64_MAX;
+	if (__builtin_add_overflow((uint64_t)fs->f_blocks * fs->f_frsize, wanted - free_bytes, &size))
+		size = UINT64_MAX;
+	size_text(wanted - free_bytes, missing);
+	if (asprintf(&beside, others ? " (and %s are promised to transfers that run)" : "", size_text(others, promised_text)) < 0)
+		beside = NULL;
+	if (place == TRANSFER_DIRECTORY
+		    ? asprintf(&todo, "free %s there, or name a directory on a larger file system", missing) < 0
+		    : asprintf(&todo,
+			       "make the volume at least %s large (pvcClaim.size of the Helm chart) or wait until other imports are done",
+			       size_text(size + size / 16, made)) < 0)
+		todo = NULL;
+	return error_set_code(err, ERROR_TRANSIENT, "NoSpace", ENOSPC, "%s %s has %s free, but the disks need %s%s: %s are missing; %s",
+			      place == TRANSFER_DIRECTORY ? "the file system of" : "the scratch space", directory,
+			      size_text(free_bytes, has), size_text(need, takes), beside ? beside : "", missing, todo ? todo : "");
+}
+
+static int check_space(enum transfer_place place, const char *directory, uint64_t need, uint64_t others, struct error **err)
 {
 	struct statvfs fs;
-	uint64_t free_bytes, wanted, size;
+	uint64_t wanted;
 
 	if (file_system_of(directory, &fs, err) < 0)
 		return -1;
-	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (__builtin_add_overflow(need, others, &wanted))
-		wanted = UINT64_MAX;
-	if (wanted <= free_bytes)
+	if (!__builtin_add_overflow(need, others, &wanted) && wanted <= (uint64_t)fs.f_bavail * fs.f_frsize)
 		return 0;
-	if (__builtin_add_overflow((uint64_t)fs.f_blocks * fs.f_frsize, wanted - free_bytes, &size))
-		size = UINT64_MAX;
-	return error_set_code(
-		err, ERROR_TRANSIENT, "NoSpace", ENOSPC,
-		"the scratch space %s has %.1f GiB free, but the disks need %.1f GiB (and %.1f GiB are promised to transfers that run): "
-		"%.1f GiB are missing; make the volume %.0f GiB large (pvcClaim.size of the Helm chart) or wait until other imports are done",
-		directory, gib(free_bytes), gib(need), gib(others), gib(wanted - free_bytes), gib(size) + 1);
+	return tell_no_space(place, directory, &fs, need, others, err);
 }
 
-int transfer_check_space(struct transfer_engine *e, const char *directory, const char *kept, const struct vm_model *model,
-			 struct error **err)
+int transfer_check_space(struct transfer_engine *e, enum transfer_place place, const char *directory, const char *kept,
+			 const struct vm_model *model, struct error **err)
 {
 	uint64_t need = transfer_space_needed(model), there = kept ? journal_kept_bytes(kept, model) : 0;
 
 	if (!e)
-		return check_space(directory, need > there ? need - there : 0, 0, err);
+		return check_space(place, directory, need > there ? need - there : 0, 0, err);
 	LOCK_GUARD(&e->lock);
-	return check_space(directory, need > there ? need - there : 0, promised(e), err);
+	return check_space(place, directory, need > there ? need - there : 0, promised(e), err);
 }
 
 int transfer_start(struct transfer_engine *e, const struct transfer_job_options *options, struct error **err)
@@ -213,7 +225,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 			job->notify_arg = e->options.arg;
 			job->received = metric_with(e->received, options->source->ops->kind, NULL);
 			job->written = e->written;
-			int failed = check_space(job->directory, job_missing_bytes(job), promised(e), err);
+			int failed = check_space(e->options.place, job->directory, job_missing_bytes(job), promised(e), err);
 			if (!failed && (failed = pthread_create(&job->thread, NULL, job_run, job)))
 				failed = error_set_errno(err, failed, "cannot start the transfer");
 			if (!failed) {

@@ -31,7 +31,14 @@ struct transfer_status {
 	struct error *error; /* when failed; owned by the caller */
 };
 
+/* What the directory is to its user: what to do about one that is full depends on it. */
+enum transfer_place {
+	TRANSFER_SCRATCH,   /* the daemon's own volume, where disks are until the cluster has them */
+	TRANSFER_DIRECTORY, /* one that a person named, where they stay */
+};
+
 struct transfer_options {
+	enum transfer_place place;
 	unsigned max_streams;          /* 0: 16 */
 	unsigned max_host_streams;     /* of one host; 0: TRANSFER_HOST_STREAMS */
 	bool verify;                   /* a disk is read again once it is written: the directory is where it stays */
@@ -90,5 +97,5 @@ void transfer_totals(struct transfer_engine *engine, struct transfer_totals *out
 uint64_t transfer_space_needed(const struct vm_model *model);
 /* Whether the directory (or the nearest one above it that exists) has room for it, besides what an earlier try left in `kept` (may be
  * NULL) and what running jobs were promised (engine NULL: there are none); a NoSpace error names what is missing. */
-int transfer_check_space(struct transfer_engine *engine, const char *directory, const char *kept, const struct vm_model *model,
-			 struct error **err);
+int transfer_check_space(struct transfer_engine *engine, enum transfer_place place, const char *directory, const char *kept,
+			 const struct vm_model *model, struct error **err);

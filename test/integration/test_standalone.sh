@@ -138,6 +138,17 @@ under_way() { [ -e "$WORK/full/web-off/disk-0.raw" ]; }
 wait_for 60 under_way
 assert_fails 1 "$VIC" import -f "$WORK/slow.yaml" -o "$WORK/full" 2>"$WORK/second"
 assert_contains "a second import at once" "$(cat "$WORK/second")" "another import, process $pid, works in $WORK/full"
+# No room: told in the words of a directory, in a unit that shows how much.
+mkdir "$WORK/small"
+mount -t tmpfs -o size=2m none "$WORK/small" && {
+	status=0
+	"$VIC" import -f "$WORK/slow.yaml" -o "$WORK/small" >"$WORK/printed" 2>&1 || status=$?
+	umount "$WORK/small"
+	assert_eq "exit status without room" $status 1
+	grep -Eq "the file system of $WORK/small has [0-9.]+ [KM]iB free, but the disks need [0-9]+ MiB: [0-9]+ MiB are missing; free [0-9]+ MiB there" \
+		"$WORK/printed" || fail "no such complaint: $(<"$WORK/printed")"
+	! grep -Eqi "helm|scratch" "$WORK/printed" || fail "it speaks of a chart: $(<"$WORK/printed")"
+}
 wait_for 60 mkdir "$in_the_way" 2>/dev/null
 wait_for 60 said 'cannot write .*virtualmachineimport-default-slow.yaml'
 rmdir "$in_the_way"

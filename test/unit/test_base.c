@@ -14,6 +14,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/size.h"
 
 static void test_error_carries_and_wraps(void **state)
 {
@@ -146,6 +147,28 @@ static void test_backoff_grows_to_its_cap(void **state)
 	assert_int_equal(backoff_random(0), 0);
 }
 
+static void test_sizes_in_words(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} cases[] = { { 0, "0 bytes" },
+		      { 1, "1 byte" },
+		      { 1023, "1023 bytes" },
+		      { 1024, "1.0 KiB" },
+		      { 10188, "9.9 KiB" },
+		      { 10189, "10 KiB" },
+		      { 1024 * 1024 - 512, "1.0 MiB" }, /* not 1024 KiB */
+		      { UINT64_C(536870912), "512 MiB" },
+		      { UINT64_C(3) << 40, "3.0 TiB" },
+		      { UINT64_MAX, "16 EiB" } };
+	char text[SIZE_TEXT];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		assert_string_equal(size_text(cases[i].bytes, text), cases[i].text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +178,7 @@ int main(void)
 		cmocka_unit_test(test_rfc3339),
 		cmocka_unit_test(test_cancel_wakes_and_reaches_children),
 		cmocka_unit_test(test_backoff_grows_to_its_cap),
+		cmocka_unit_test(test_sizes_in_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -301,6 +301,20 @@ static void test_no_space_is_told_before(void **state)
 	teardown(&b);
 }
 
+/* In the words of who asks: a directory that a person named is no volume of a chart. */
+static void test_no_space_in_a_directory(void **state)
+{
+	struct vm_disk huge = { .id = (char *)"1", .capacity = UINT64_MAX / 2 };
+	struct vm_model machine = { .disks = &huge, .disk_count = 1 };
+	AUTO_ERROR struct error *err = NULL;
+
+	(void)state;
+	assert_int_equal(transfer_check_space(NULL, TRANSFER_DIRECTORY, "/tmp", NULL, &machine, &err), -1);
+	assert_non_null(strstr(err->message, "the file system of /tmp has "));
+	assert_non_null(strstr(err->message, "are missing; free 8.0 EiB there, or name a directory"));
+	assert_null(strstr(err->message, "Helm"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +329,7 @@ int main(void)
 		cmocka_unit_test(test_engine_end_cancels_jobs),
 		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded),
 		cmocka_unit_test(test_no_space_is_told_before),
+		cmocka_unit_test(test_no_space_in_a_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
