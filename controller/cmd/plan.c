@@ -50,7 +50,7 @@ const struct command command_plan = {
 	.arguments = "-f FILE...",
 	.description =
 		"Makes all the checks that an import makes before it begins, tells all the problems at once, and estimates how much there is to "
-		"fetch and how long that takes, from a sample. Nothing is changed at the source or in the cluster. The files hold what kubectl would "
+		"fetch and how long that takes, from a sample (or says why it cannot). Nothing is changed at the source or in the cluster. The files hold what kubectl would "
 		"apply: Secrets, sources, VirtualMachineImports; with --kubeconfig, sources and Secrets that they lack are looked up in the cluster, "
 		"and its networks, storage classes and names are checked.",
 	.options = flags,

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "disk/bytes.h"
+
 static const struct {
 	enum disk_format format;
 	unsigned char at, len;
@@ -120,6 +122,28 @@ bool disk_format_is_image(enum disk_format format)
 bool disk_format_is_archive(enum disk_format format)
 {
 	return format == DISK_TAR || format == DISK_OVA || format == DISK_ZIP;
+}
+
+uint64_t disk_format_capacity(enum disk_format format, const void *head, size_t len)
+{
+	const unsigned char *bytes = head;
+	uint64_t capacity;
+
+	switch (format) {
+	case DISK_VMDK_SPARSE: /* "capacity" of SparseExtentHeader, in sectors */
+	case DISK_VMDK_STREAM:
+		if (len < 20 || __builtin_mul_overflow(get_le64(bytes + 12), UINT64_C(512), &capacity))
+			return 0;
+		break;
+	case DISK_QCOW2: /* "size", in bytes */
+		if (len < 32)
+			return 0;
+		capacity = get_be64(bytes + 24);
+		break;
+	default:
+		return 0;
+	}
+	return capacity > INT64_MAX ? 0 : capacity;
 }
 
 int disk_format_refuse(enum disk_format format, const char *name, struct error **err)

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -41,6 +42,9 @@ enum disk_format disk_format_of(const void *head, size_t len);
 /* Whether it is one that holds a disk, which is read by its tables: neither raw, nor encrypted, nor packed. */
 bool disk_format_is_image(enum disk_format format);
 bool disk_format_is_archive(enum disk_format format);
+/* How large the disk in an image is in bytes, where the image's beginning says so: VMDK that is sparse (not a descriptor) and qcow2; else, and
+ * when what it says is impossible, 0. */
+uint64_t disk_format_capacity(enum disk_format format, const void *head, size_t len);
 /* Sets the error (permanent, UnsupportedFormat) that `name` is of a format that is not read, and says what to do with it. Returns -1. */
 int disk_format_refuse(enum disk_format format, const char *name, struct error **err);
 const char *disk_format_name(enum disk_format format); /* for people and JSON: "raw", "vmdk", "qcow2", "vhdx" ... */

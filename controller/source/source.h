@@ -60,6 +60,12 @@ struct source_options {
 	bool allow_local_urls; /* URLs that a user names may lead to loopback and link-local addresses */
 };
 
+/* What an import takes from the source. */
+struct source_load {
+	uint64_t bytes, largest; /* of all streams, and of the largest one */
+	unsigned streams;        /* at most so many at once; 0: as many as one host is asked for */
+};
+
 struct source_ops {
 	const char *kind; /* "VmwareSource" */
 
@@ -81,6 +87,10 @@ struct source_ops {
 	struct vm_model *(*describe)(struct source *, const struct source_vm_name *, struct cancel *, struct error **err);
 	/* What would stand in the way of an import: appends a string for each problem to the JSON array problems. */
 	int (*preflight)(struct source *, const struct vm_model *, json_t *problems, struct cancel *, struct error **err);
+	/* How much an import fetches, where the source knows more than what the disks hold. May be NULL: as much as they hold. */
+	int (*load)(struct source *, const struct vm_model *, struct source_load *, struct cancel *, struct error **err);
+	/* Why nothing can be said of the time, where that is known: a part of a sentence. Beside a sample that is NULL. */
+	const char *no_sample;
 	/* How fast a stream of the machine's disks is, in bytes a second, from reading a little of them; within some seconds, and without
 	 * touching anything. Fails when that cannot be had now; the message says why. May be NULL: it cannot be told. */
 	int (*sample)(struct source *, const struct vm_model *, uint64_t *bytes_per_second, struct cancel *, struct error **err);

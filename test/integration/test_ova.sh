@@ -66,6 +66,30 @@ note "a server that sends no parts of files sent $sent bytes of an OVA of $(stat
 [ "$sent" -lt $((268435456 * 3 / 2)) ] || fail "the OVA was read more than once"
 rm -r "$WORK/large" "$corpus/www/large.ova"
 
+# --- plan ------------------------------------------------------------------------------------------------------------------
+
+plan() { # plan NAME URL: in $WORK/plan
+	one_plain "$1" "$2" >"$WORK/plan.yaml"
+	"$VIC" plan --allow-local-urls -o json -f "$WORK/plan.yaml" >"$WORK/plan" 2>"$WORK/err"
+}
+of_plan() { jq -r ".imports[0] | $1" "$WORK/plan"; }
+ova=$corpus/www/signed.ova
+disk=$(tar -tvf "$ova" | awk '$6 == "disk1.vmdk" { print $3 }')
+plan parts "http://127.0.0.1:$PARTS/signed.ova" || fail "$(<"$WORK/plan")"
+assert_eq "bytes to fetch where the server sends parts" "$(of_plan .bytes)" "$disk"
+assert_eq "the time, from a sample" "$(of_plan '.seconds > 0 and .bytesPerSecond > 0')" true
+plan whole "http://127.0.0.1:$WHOLE/signed.ova" || fail "$(<"$WORK/plan")"
+assert_eq "bytes to fetch where it does not" "$(of_plan .bytes)" "$(stat -c %s "$ova")"
+assert_eq "the time, from a sample" "$(of_plan '.seconds > 0 and .bytesPerSecond > 0')" true
+# A capacity that is not the disk's is told before anything is fetched, where the file's beginning can be had.
+for url in capacity-small capacity-large; do
+	assert_fails 3 plan wrong "http://127.0.0.1:$PARTS/bad-$url.ova"
+	assert_contains "the problem of $url" "$(of_plan '.problems[0]')" "but its file disk1.vmdk is a vmdk image of 6291456 bytes: correct ovf:capacity"
+done
+assert_fails 3 plan wrong "http://127.0.0.1:$PARTS/bad-qcow2-capacity.ova"
+assert_contains "the problem of a qcow2 image" "$(of_plan '.problems[0]')" "1048576 bytes, but its file d.qcow2 is a qcow2 image of 6291456 bytes"
+note "plan: bytes, time, and capacities that are wrong"
+
 # --- https, passwords, redirects -------------------------------------------------------------------------------------------
 
 one() { # one NAME PATH PASSWORD: as its manifests

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "disk/bytes.h"
 #include "disk/format.h"
 
 #define HEAD ((size_t)DISK_FORMAT_HEAD)
@@ -109,12 +110,35 @@ static void test_what_is_said(void **state)
 	assert_false(disk_format_is_image(DISK_TAR) || disk_format_is_image(DISK_OVA) || disk_format_is_image(DISK_ZIP));
 }
 
+static void test_capacity_of_a_beginning(void **state)
+{
+	unsigned char head[DISK_FORMAT_HEAD] = "KDMV";
+
+	(void)state;
+	put_le64(head + 12, 12288);
+	assert_true(disk_format_capacity(DISK_VMDK_STREAM, head, HEAD) == 6291456);
+	assert_true(disk_format_capacity(DISK_VMDK_SPARSE, head, 20) == 6291456);
+	assert_true(disk_format_capacity(DISK_VMDK_SPARSE, head, 19) == 0);
+	assert_true(disk_format_capacity(DISK_VMDK_DESCRIPTOR, head, HEAD) == 0);
+	put_le64(head + 12, UINT64_C(1) << 55); /* 2^64 bytes */
+	assert_true(disk_format_capacity(DISK_VMDK_STREAM, head, HEAD) == 0);
+	put_le64(head + 12, UINT64_C(1) << 54);
+	assert_true(disk_format_capacity(DISK_VMDK_STREAM, head, HEAD) == 0);
+	put_be64(head + 24, 1048576);
+	assert_true(disk_format_capacity(DISK_QCOW2, head, 32) == 1048576);
+	assert_true(disk_format_capacity(DISK_QCOW2, head, 31) == 0);
+	put_be64(head + 24, UINT64_MAX);
+	assert_true(disk_format_capacity(DISK_QCOW2, head, HEAD) == 0);
+	assert_true(disk_format_capacity(DISK_RAW, head, HEAD) == 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tar),
 		cmocka_unit_test(test_no_tar),
 		cmocka_unit_test(test_what_is_said),
+		cmocka_unit_test(test_capacity_of_a_beginning),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

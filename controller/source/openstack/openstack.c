@@ -175,6 +175,7 @@ const struct source_ops openstack_source_ops = {
 	.verify = verify,
 	.describe = describe,
 	.preflight = preflight,
+	.no_sample = "the cloud makes an image of each disk first, and how long it takes for that is not known before it has",
 	.power_state = power_state,
 	.shutdown_guest = shutdown_guest,
 	.power_off = power_off,

@@ -6,6 +6,7 @@
 
 #include "api/problem.h"
 #include "source/ova/document.h"
+#include "source/ova/estimate.h"
 #include "source/ova/export.h"
 #include "source/ova/package.h"
 
@@ -93,10 +94,29 @@ static int preflight(struct source *source, const struct vm_model *m, json_t *pr
 		const struct ovf_disk *disk = ovf_disk(p->ovf, m->disks[i].id);
 		AUTO_ERROR struct error *failed = NULL;
 
-		if (disk && disk->file != OVF_NO_FILE && package_check_file(p, ovf_file(p->ovf, disk->file), &failed) < 0)
-			problem_add(problems, "%s", failed->message);
+		if (!disk || disk->file == OVF_NO_FILE ||
+		    (package_check_file(p, ovf_file(p->ovf, disk->file), &failed) == 0 &&
+		     ova_check_capacity(p, disk, cancel, &failed) == 0))
+			continue;
+		if (failed->class == ERROR_TRANSIENT || failed->class == ERROR_CANCELLED)
+			return error_move(err, move_ptr(failed));
+		problem_add(problems, "%s", failed->message);
 	}
 	return 0;
+}
+
+static int load(struct source *source, const struct vm_model *m, struct source_load *out, struct cancel *cancel, struct error **err)
+{
+	AUTO_PACKAGE struct package *p = package_open(remote_of(source), cancel, err);
+
+	return p ? ova_load(p, m, out, cancel, err) : -1;
+}
+
+static int sample(struct source *source, const struct vm_model *m, uint64_t *rate, struct cancel *cancel, struct error **err)
+{
+	AUTO_PACKAGE struct package *p = package_open(remote_of(source), cancel, err);
+
+	return p ? ova_sample(p, m, rate, cancel, err) : -1;
 }
 
 static int power_state(struct source *source, const struct vm_model *m, enum vm_power *out, struct cancel *cancel, struct error **err)
@@ -143,6 +163,8 @@ const struct source_ops ova_source_ops = {
 	.verify = verify,
 	.describe = describe,
 	.preflight = preflight,
+	.load = load,
+	.sample = sample,
 	.power_state = power_state,
 	.shutdown_guest = no_power,
 	.power_off = no_power,

@@ -8,11 +8,15 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "json/codec.h"
 
 #define DEFAULT_TIMEOUT_S 600
 #define TIMEOUT_MAX_S (24 * 3600)
 #define PROBE_MAX_MS 60000
+#define SAMPLE_BYTES (16u << 20)
+#define SAMPLE_MS 1000
+#define SAMPLE_PATIENCE_MS 5000
 
 struct remote {
 	struct http_client *http;
@@ -244,8 +248,10 @@ static struct http_request request_of(const struct remote *r, const char *url, s
 				      .cancel = cancel };
 }
 
-int remote_fetch(const struct remote *r, const char *url, uint64_t from, uint64_t len, const struct remote_version *version,
-		 struct remote_version *got, source_sink sink, void *sink_arg, struct cancel *cancel, struct error **err)
+/* patience_ms: how long no byte may come; 0: as spec.httpTimeoutSeconds says. */
+static int fetch_range(const struct remote *r, const char *url, uint64_t from, uint64_t len, const struct remote_version *version,
+		       struct remote_version *got, source_sink sink, void *sink_arg, unsigned patience_ms, struct cancel *cancel,
+		       struct error **err)
 {
 	AUTO_RESPONSE struct http_response response = { 0 };
 	struct fetch f = { .from = from, .len = len, .expected = version, .got = got, .sink = sink, .sink_arg = sink_arg };
@@ -257,6 +263,8 @@ int remote_fetch(const struct remote *r, const char *url, uint64_t from, uint64_
 		snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)from, (unsigned long long)(from + len - 1));
 	else
 		snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)from);
+	if (patience_ms)
+		q.stall_timeout_ms = patience_ms;
 	q.headers = headers;
 	q.begin = on_begin;
 	q.sink = on_data;
@@ -269,6 +277,45 @@ int remote_fetch(const struct remote *r, const char *url, uint64_t from, uint64_
 		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the server sent %llu of %llu bytes", (unsigned long long)f.passed,
 				 (unsigned long long)len);
 	return 0;
+}
+
+int remote_fetch(const struct remote *r, const char *url, uint64_t from, uint64_t len, const struct remote_version *version,
+		 struct remote_version *got, source_sink sink, void *sink_arg, struct cancel *cancel, struct error **err)
+{
+	return fetch_range(r, url, from, len, version, got, sink, sink_arg, 0, cancel, err);
+}
+
+/* What a sample has read. */
+struct sample {
+	uint64_t begun, bytes; /* since the first of them, monotonic milliseconds */
+};
+
+static int count(void *arg, const void *data, size_t len, struct error **err)
+{
+	struct sample *s = arg;
+
+	(void)data;
+	s->begun = s->begun ? s->begun : clock_monotonic_ms();
+	s->bytes += len;
+	return s->bytes >= SAMPLE_BYTES || clock_monotonic_ms() - s->begun >= SAMPLE_MS
+		       ? error_set(err, ERROR_CANCELLED, "Enough", "enough was read")
+		       : 0;
+}
+
+int remote_sample(const struct remote *r, const char *url, uint64_t from, uint64_t len, uint64_t *rate, struct cancel *cancel,
+		  struct error **err)
+{
+	AUTO_ERROR struct error *failed = NULL;
+	struct sample s = { 0 };
+	uint64_t took;
+
+	if (fetch_range(r, url, from, len && len < SAMPLE_BYTES ? len : SAMPLE_BYTES, NULL, NULL, count, &s, SAMPLE_PATIENCE_MS, cancel,
+			&failed) < 0 &&
+	    (!s.bytes || cancel_requested(cancel))) /* what came of a file that is shorter is a sample, too */
+		return error_move(err, move_ptr(failed));
+	took = s.begun ? clock_monotonic_ms() - s.begun : 0;
+	*rate = s.bytes * 1000 / (took ? took : 1);
+	return *rate ? 0 : error_set(err, ERROR_PERMANENT, "NoSample", "the server sent nothing of the disk");
 }
 
 /* Ends the body of a server that sends all of it. */

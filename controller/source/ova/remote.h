@@ -38,4 +38,8 @@ int remote_probe(const struct remote *remote, struct cancel *cancel, struct erro
 int remote_fetch(const struct remote *remote, const char *url, uint64_t from, uint64_t len, const struct remote_version *version,
 		 struct remote_version *got, source_sink sink, void *sink_arg, struct cancel *cancel, struct error **err);
 
+/* How fast the file comes from this byte on, in bytes a second: reads at most len bytes (0: to its end) for about a second. */
+int remote_sample(const struct remote *remote, const char *url, uint64_t from, uint64_t len, uint64_t *bytes_per_second,
+		  struct cancel *cancel, struct error **err);
+
 #define NO_RANGES "NoRanges"
