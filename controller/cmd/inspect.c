@@ -30,7 +30,8 @@ const struct command command_inspect = {
 		"content (as \"convert\" would print it) and what is wrong with it. IN is anything that \"convert\" reads from a file.\n"
 		"Extents, parents and backing files are read from the directory of IN only.",
 	.options = flags,
-	.end = "Exit status: 0 it can be read, also with problems; 1 it cannot; 2 wrong usage.",
+	.end = "Exit status: 0 it can be read, also with problems; 1 it cannot (the reason is on standard error, with --json the last of the "
+	       "problems); 2 wrong usage.",
 	.operand = VALUE_FILE,
 };
 
@@ -65,8 +66,8 @@ static json_t *files_of(const struct disk_image_info *info)
 	return files;
 }
 
-/* All that is known of it. failed: why it cannot be read. */
-static json_t *describe(const char *path, bool fast, const char *format, bool quiet, struct error **failed)
+/* All that is known of it. failed: why it cannot be read; with `all` that is among the problems, too. */
+static json_t *describe(const char *path, bool fast, const char *format, bool quiet, bool all, struct error **failed)
 {
 	CLEANUP(image_file_close) struct image_file file = { 0 };
 	json_t *out = json_object(), *problems = json_array();
@@ -93,7 +94,7 @@ static json_t *describe(const char *path, bool fast, const char *format, bool qu
 	} else if (image_file_format(path, &found, NULL) == 0) {
 		json_object_set_new(out, "format", json_string(disk_format_name(found)));
 	}
-	if (*failed)
+	if (*failed && all)
 		json_array_append_new(problems, text(error_message(*failed)));
 	json_object_set_new(out, "readable", json_boolean(!*failed));
 	json_object_set_new(out, "problems", problems);
@@ -161,18 +162,19 @@ static int run(int argc, char **argv)
 		id = option_scan_refuse(&scan, "name an image");
 	if (id < 0)
 		return scan.exit_code;
-	all = describe(argv[scan.operands], fast, format, quiet, &failed);
+	/* Told once: a program reads it in the JSON, a person after what is known. */
+	all = describe(argv[scan.operands], fast, format, quiet, json, &failed);
 	if (json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
 		print_text(all);
 	}
-	if (failed)
-		fprintf(stderr, "vm-import-controller: %s\n", error_message(failed));
 	if (fflush(stdout) || ferror(stdout)) {
 		fputs("vm-import-controller: cannot write to standard output\n", stderr);
 		return EXIT_FAILED;
 	}
+	if (failed && !json)
+		fprintf(stderr, "vm-import-controller: %s\n", error_message(failed));
 	return failed ? EXIT_FAILED : EXIT_DONE;
 }

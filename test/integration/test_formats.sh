@@ -32,6 +32,8 @@ refused() { # refused REASON-PART FILE: neither convert nor inspect reads it, an
 	assert_fails 1 "$VIC" inspect -q --json "$2" >inspect.json 2>/dev/null
 	assert_eq "inspect $2" "$(jq .readable inspect.json)" false
 	assert_contains "inspect $2" "$(jq -r '.problems[]' inspect.json)" "$1"
+	assert_fails 1 "$VIC" inspect -q "$2" >said 2>&1
+	assert_eq "how often inspect says why $2 is not read" "$(grep -cF -- "$(jq -r '.problems[-1]' inspect.json)" said)" 1
 }
 
 named() { # named NAME: a descriptor with it
