@@ -2,8 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
+#include "api/near.h"
 #include "api/problem.h"
 #include "base/cleanup.h"
 #include "json/codec.h"
@@ -75,31 +75,6 @@ static const char *not_of_type(const char *type, const json_t *value)
 	return NULL;
 }
 
-/* How many letters have to be changed, added or left out between two short words; 9 when they are not short. */
-static unsigned distance(const char *a, const char *b)
-{
-	size_t n = strlen(a), m = strlen(b);
-	unsigned row[64];
-
-	if (n >= 64 || m >= 64)
-		return 9;
-	for (size_t j = 0; j <= m; j++)
-		row[j] = (unsigned)j;
-	for (size_t i = 1; i <= n; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= m; j++) {
-			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			row[j] = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-			row[j] = row[j] < change ? row[j] : change;
-		}
-	}
-	return row[m];
-}
-
 static void unknown(json_t *problems, const char *path, const char *name, const json_t *properties)
 {
 	const char *near = NULL, *key;
@@ -107,7 +82,7 @@ static void unknown(json_t *problems, const char *path, const char *name, const 
 	const json_t *value;
 
 	json_object_foreach ((json_t *)properties, key, value) {
-		unsigned d = strcasecmp(key, name) ? distance(key, name) : 0;
+		unsigned d = near_distance(key, name);
 
 		if (d < least) {
 			least = d;

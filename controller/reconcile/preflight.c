@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "api/names.h"
+#include "api/near.h"
 #include "api/problem.h"
 #include "api/resources.h"
 #include "base/size.h"
@@ -29,14 +30,22 @@ static char *join(const json_t *problems)
 	return buffer_steal(&text);
 }
 
+static void wrong_kind(const char *kind, json_t *problems)
+{
+	static const char *const kinds[] = { "VmwareSource", "OpenstackSource", "OvaSource", "KVMSource", NULL };
+	const char *near = near_word(kind, kinds);
+
+	problem_add(problems, "spec.sourceCluster.kind is \"%s\"%s%s%s; it must be VmwareSource, OpenstackSource, OvaSource or KVMSource",
+		    kind, near ? " (is it " : "", near ? near : "", near ? "?)" : "");
+}
+
 bool preflight_spec(const struct step *s, json_t *problems)
 {
 	const struct vmimport_spec *spec = &s->import->spec;
 	const struct api_object_ref *ref = &spec->source_cluster;
 
 	if (!ref->kind || !api_source_resource(ref->kind))
-		problem_add(problems, "spec.sourceCluster.kind is \"%s\"; it must be VmwareSource, OpenstackSource, OvaSource or KVMSource",
-			    ref->kind ? ref->kind : "");
+		wrong_kind(ref->kind ? ref->kind : "", problems);
 	else if (!source_ops_of(ref->kind))
 		problem_add(problems, "spec.sourceCluster.kind %s is not supported by this version", ref->kind);
 	if (ref->api_version && *ref->api_version && strcmp(ref->api_version, API_GROUP_VERSION))

@@ -1,36 +1,71 @@
 /* What `kubectl apply -f` would do, for a directory store. */
 #include <string.h>
 
+#include "api/near.h"
 #include "api/resources.h"
 #include "store/dir/dir.h"
 #include "store/dir/manifest.h"
 #include "store/dir/secret.h"
 #include "json/codec.h"
 
-/* The kinds we know, by name. */
+/* The kinds we know; those of our group first. */
+static const struct resource *const all[] = { &api_vmimports,   &api_vmware_sources, &api_openstack_sources,
+					      &api_ova_sources, &api_kvm_sources,    &api_vmimages,
+					      &api_vms,         &api_pvcs,           &api_storage_classes,
+					      &api_nads,        &api_secrets,        &api_crds };
+#define KINDS (sizeof all / sizeof *all)
+
 static const struct resource *known(const char *kind)
 {
-	static const struct resource *const all[] = { &api_vmimports,   &api_vmware_sources, &api_openstack_sources,
-						      &api_ova_sources, &api_kvm_sources,    &api_vmimages,
-						      &api_vms,         &api_pvcs,           &api_storage_classes,
-						      &api_nads,        &api_secrets,        &api_crds };
-
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+	for (size_t i = 0; i < KINDS; i++)
 		if (!strcmp(all[i]->kind, kind))
 			return all[i];
 	return NULL;
 }
 
-static int check_api_version(const struct resource *res, const char *api_version, struct error **err)
+static bool is_version_of(const struct resource *res, const char *api_version)
 {
 	size_t len = strlen(res->group);
 
-	if (!len && !strcmp(api_version, res->version))
+	if (!len)
+		return !strcmp(api_version, res->version);
+	return !strncmp(api_version, res->group, len) && api_version[len] == '/' && !strcmp(api_version + len + 1, res->version);
+}
+
+/* Whether the group is ours, or would be but for a letter or two. */
+static bool is_our_group(const char *api_version)
+{
+	AUTO_FREE char *group = strndup(api_version, strcspn(api_version, "/"));
+
+	return group && near_distance(group, api_vmimports.group) <= 2;
+}
+
+/* A kind that we do not know is another program's business, unless it is one of ours that is misspelt: nobody would ever look at that. */
+static int check_kind(const char *kind, const char *api_version, struct error **err)
+{
+	const char *kinds[KINDS + 1] = { NULL }, *near;
+	const struct resource *meant;
+
+	for (size_t i = 0; i < KINDS; i++)
+		kinds[i] = all[i]->kind;
+	near = near_word(kind, kinds);
+	meant = near ? known(near) : NULL;
+	if (meant && (!strcmp(meant->group, api_vmimports.group) || is_version_of(meant, api_version)))
+		return error_set(err, ERROR_PERMANENT, "InvalidObject", "kind %s is not known (is it %s, of apiVersion %s%s%s?)", kind,
+				 meant->kind, meant->group, *meant->group ? "/" : "", meant->version);
+	if (is_our_group(api_version))
+		return error_set(err, ERROR_PERMANENT, "InvalidObject",
+				 "%s has no kind %s; it has VirtualMachineImport, VmwareSource, OpenstackSource, OvaSource and KVMSource",
+				 api_version, kind);
+	return 0;
+}
+
+static int check_api_version(const struct resource *res, const char *api_version, struct error **err)
+{
+	if (is_version_of(res, api_version))
 		return 0;
-	if (len && !strncmp(api_version, res->group, len) && api_version[len] == '/' && !strcmp(api_version + len + 1, res->version))
-		return 0;
-	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s: a %s is known as %s%s%s", api_version, res->kind,
-			 res->group, len ? "/" : "", res->version);
+	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s is not that of a %s; write apiVersion: %s%s%s", api_version,
+			 res->kind, res->group, *res->group ? "/" : "", res->version);
 }
 
 /* All but what the store and its clients look after. */
@@ -70,7 +105,7 @@ int dir_store_apply(struct store *store, const json_t *object, struct error **er
 		return error_set(err, ERROR_PERMANENT, "InvalidObject",
 				 "the document is no Kubernetes object: apiVersion or kind is missing");
 	res = known(kind);
-	if (res && check_api_version(res, api_version, err) < 0)
+	if (res ? check_api_version(res, api_version, err) < 0 : check_kind(kind, api_version, err) < 0)
 		return -1;
 	res = res ? res : &unknown;
 	ns = !res->namespaced ? NULL : ns && *ns ? ns : "default";
