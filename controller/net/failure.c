@@ -41,6 +41,22 @@ static char *host_of(const char *url)
 	return strndup(host, strcspn(host, "/"));
 }
 
+static bool is_http(const char *url)
+{
+	return !strncasecmp(url, "http://", 7);
+}
+
+int http_explain_no_tls(const char *url, struct error **err)
+{
+	AUTO_FREE char *host = host_of(url);
+
+	return error_set(
+		err, ERROR_TRANSIENT, "TimedOut",
+		"%s accepted the connection but did not begin TLS in time: if it speaks plain http there, write http:// or correct "
+		"the port; else it hangs",
+		host ? host : "the host");
+}
+
 int http_explain(const char *url, CURLcode code, const char *detail, const struct trust_view *trust, struct error **err)
 {
 	AUTO_FREE char *host = host_of(url);
@@ -52,6 +68,11 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CONNECT_ERROR:
 		/* The second code stands for all else that a handshake may die of. */
+		if (code == CURLE_SSL_CONNECT_ERROR && !*trust->why && strstr(text, "wrong version number"))
+			return error_set(err, ERROR_TRANSIENT, "TLSFailed",
+					 "%s answered without TLS, as what speaks plain http does: correct the port, or write http:// "
+					 "if that is meant",
+					 host);
 		if (code == CURLE_SSL_CONNECT_ERROR && !*trust->why)
 			return error_set(err, ERROR_TRANSIENT, "TLSFailed", "no TLS connection with %s: %s", host, text);
 		return error_set(err, ERROR_PERMANENT, "TLSFailed", "the certificate of %s is not trusted: %s%s%s%s", host, why,
@@ -68,9 +89,13 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 		return error_set(err, ERROR_TRANSIENT, "UnknownHost", "the name of the proxy for %s cannot be resolved", host);
 	case CURLE_COULDNT_CONNECT:
 		return error_set(err, ERROR_TRANSIENT, "ConnectionFailed", "cannot connect to %s: %s", host, text);
+	case CURLE_GOT_NOTHING:
+		if (is_http(url))
+			return error_set(err, ERROR_TRANSIENT, "ConnectionLost",
+					 "%s closed the connection without an answer: if it speaks https there, write https://", host);
+		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "%s closed the connection without an answer", host);
 	case CURLE_PARTIAL_FILE:
 	case CURLE_RECV_ERROR:
-	case CURLE_GOT_NOTHING:
 	case CURLE_HTTP2_STREAM:
 	case CURLE_HTTP2:
 	case CURLE_SEND_ERROR:
@@ -81,7 +106,8 @@ int http_explain(const char *url, CURLcode code, const char *detail, const struc
 	case CURLE_URL_MALFORMAT:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 		if (strstr(text, "HTTP/0.9")) /* so curl calls an answer without a status line */
-			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP", host);
+			return error_set(err, ERROR_TRANSIENT, "InvalidAnswer", "%s does not answer in HTTP%s", host,
+					 is_http(url) ? ": correct the port, or write https:// if it speaks that there" : "");
 		if (!*host) /* of what was asked for that was checked before */
 			return error_set(err, ERROR_PERMANENT, "InvalidURL", "a redirect leads to what is no http or https URL: %s", text);
 		return error_set(err, ERROR_PERMANENT, "InvalidURL", "%s is no http or https URL: %s", host, text);
@@ -145,11 +171,25 @@ static void excerpt(const char *body, char out[EXCERPT_SIZE])
 	out[n] = 0;
 }
 
+/* What servers say to http at a port of https. There is no standard for it; these are nginx's, Apache's and Go's words. */
+static bool wants_https(const char *url, const struct http_response *r)
+{
+	static const char *const words[] = { "sent to HTTPS port", "SSL-enabled server port", "to an HTTPS server" };
+
+	for (size_t i = 0; r->status == 400 && is_http(url) && i < sizeof words / sizeof *words; i++)
+		if (strcasestr(r->body, words[i]))
+			return true;
+	return false;
+}
+
 int http_refuse(const char *method, const char *url, const struct http_response *r, struct error **err)
 {
 	AUTO_FREE char *shown = http_shown_url(url);
 	char text[EXCERPT_SIZE];
 
+	if (wants_https(url, r))
+		return error_set_code(err, ERROR_PERMANENT, "HTTPStatus", r->status,
+				      "%s is refused, for the port is one of https: write https:// in the URL", shown ? shown : "");
 	excerpt(r->body, text);
 	return error_set_code(err, http_status_class(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
 			      shown ? shown : "", r->status, *text ? ": " : "", text);

@@ -13,6 +13,9 @@ char *http_shown_url(const char *url);
 /* Sets the error of a request that had no complete answer. detail: what curl wrote in its error buffer. Returns -1. */
 int http_explain(const char *url, CURLcode code, const char *detail, const struct trust_view *trust, struct error **err);
 
+/* Sets the error of a request whose connection was taken by a server that did not begin TLS. Returns -1. */
+int http_explain_no_tls(const char *url, struct error **err);
+
 /* Sets the error of a request to an address that it must not reach: which, and why not. Returns -1. */
 int http_explain_refusal(const char *url, const char *refused, struct error **err);
 

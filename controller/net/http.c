@@ -360,6 +360,15 @@ static void set_host(struct trust_view *view, const char *url)
 	curl_free(host);
 }
 
+/* Whether the server took the connection and then let the handshake wait. */
+static bool waits_for_tls(const struct slot *s)
+{
+	curl_off_t done = 0;
+
+	curl_easy_getinfo(s->easy, CURLINFO_APPCONNECT_TIME_T, &done);
+	return s->trust.begun && !*s->trust.seen && !done;
+}
+
 /* One request and its answer, without following where that points. */
 static int exchange_once(struct http_client *c, struct exchange *x, const char *url, struct curl_slist *connect_to, bool foreign,
 			 struct error **err)
@@ -375,6 +384,7 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 	x->decided = x->success = x->to_sink = false;
 	x->sent = 0;
 	*x->slot->trust.why = *x->slot->trust.seen = 0;
+	x->slot->trust.begun = false;
 	set_host(&x->slot->trust, url);
 	curl_easy_reset(easy);
 	if (cancel_check(x->request->cancel, err) < 0 || header_list(x->request, foreign, &headers, err) < 0 ||
@@ -402,6 +412,8 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 		return http_explain_refusal(url, x->slot->refused, err);
 	if (code == CURLE_COULDNT_CONNECT)
 		say_cause(easy, detail);
+	if (code == CURLE_OPERATION_TIMEDOUT && !x->driver && waits_for_tls(x->slot))
+		return http_explain_no_tls(url, err);
 	return http_explain(url, code, detail, x->driver ? &x->task.trust : &x->slot->trust, err);
 }
 

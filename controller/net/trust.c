@@ -223,6 +223,7 @@ static CURLcode on_context(CURL *curl, void *context, void *arg)
 	struct trust_view *view = arg;
 
 	(void)curl;
+	view->begun = true;
 	SSL_CTX_set_cert_verify_callback(context,
 					 view->first_use                      ? verify_first_use
 					 : view->pin_sha1 || view->pin_sha256 ? verify_pin

@@ -497,6 +497,60 @@ static void test_nobody_there(void **state)
 	http_client_free(client);
 }
 
+/* A handler that answers http at a port of https, as servers do. */
+static bool says_https(struct conn *c, const struct server_request *r, void *arg)
+{
+	(void)r;
+	(void)arg;
+	return conn_answer(c, 400, "", "<html><center>The plain HTTP request was sent to HTTPS port</center></html>", 75);
+}
+
+/* Bytes of TLS instead of an answer: an alert. */
+static bool alerts(struct conn *c, const struct server_request *r, void *arg)
+{
+	(void)r;
+	(void)arg;
+	conn_write(c, "\x15\x03\x01\x00\x02\x02\x46", 7);
+	return false;
+}
+
+/* The wrong scheme for a port is told for what it is, as far as that can be known. */
+static void test_http_and_https_mixed_up(void **state)
+{
+	struct identity id = identity_new("one", "IP:127.0.0.1", NULL, 10);
+	struct server *tls = server_start(identity_server(&id), handle, NULL), *port = server_start(NULL, says_https, NULL),
+		      *alert = server_start(NULL, alerts, NULL), as_tls = *plain, as_plain = *tls;
+	struct http_client *client = client_of(NULL), *careless = client_of(&(struct http_trust){ .insecure = true });
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_RESPONSE struct http_response r = { 0 };
+	AUTO_FREE char *url = url_of(port, "/x?token=" PASSWORD), *silent = url_of(tls, "/silent");
+
+	(void)state;
+	/* A server of plain http waits for the end of a line that never comes. Of a connection that is shared it cannot be told. */
+	as_tls.tls = tls->tls;
+	expect_failure((struct http_request){ .timeout_ms = 1500 }, &as_tls, "/", ERROR_TRANSIENT, "TimedOut",
+		       sharing ? "in time" : "accepted the connection but did not begin TLS in time: if it speaks plain http");
+	expect_failure((struct http_request){ .connect_timeout_ms = 1500 }, &as_tls, "/", ERROR_TRANSIENT, "TimedOut",
+		       sharing ? "in time" : "did not begin TLS");
+	/* That it does not answer once TLS is there is something else. */
+	assert_int_equal(http_perform(careless, &(struct http_request){ .url = silent, .timeout_ms = 3000 }, &r, &err), -1);
+	assert_non_null(strstr(err->message, "did not answer in time"));
+	error_free(move_ptr(err));
+	as_plain.tls = NULL;
+	expect_failure((struct http_request){ 0 }, &as_plain, "/", ERROR_TRANSIENT, "ConnectionLost", "write https://");
+	expect_failure((struct http_request){ 0 }, alert, "/", ERROR_TRANSIENT, "InvalidAnswer", "write https:// if it speaks that there");
+	assert_int_equal(http_fetch(client, &(struct http_request){ .url = url }, &r, &err), -1);
+	assert_int_equal(err->code, 400);
+	assert_non_null(strstr(err->message, "the port is one of https: write https:// in the URL"));
+	assert_null(strstr(err->message, PASSWORD));
+	server_stop(tls);
+	server_stop(port);
+	server_stop(alert);
+	identity_free(&id);
+	http_client_free(careless);
+	http_client_free(client);
+}
+
 static void test_local_addresses_are_refused_by_any_name(void **state)
 {
 	static const char *const hosts[] = { "127.0.0.1", "localhost", "0.0.0.0", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]" };
@@ -807,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_redirects_keep_secrets_at_home),
 		cmocka_unit_test(test_redirects_have_limits),
 		cmocka_unit_test(test_nobody_there),
+		cmocka_unit_test(test_http_and_https_mixed_up),
 		cmocka_unit_test(test_local_addresses_are_refused_by_any_name),
 		cmocka_unit_test(test_the_environments_proxy_is_not_used),
 		cmocka_unit_test(test_threads_share_a_client),
