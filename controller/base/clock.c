@@ -51,6 +51,15 @@ void clock_rfc3339(char out[CLOCK_RFC3339_SIZE])
 	put(out, 0);
 }
 
+void clock_rfc3339_of(int64_t unix_seconds, char out[CLOCK_RFC3339_SIZE])
+{
+	time_t t = (time_t)unix_seconds;
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	strftime(out, CLOCK_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
 void clock_rfc3339_ms(char out[CLOCK_RFC3339_SIZE])
 {
 	put(out, 3);

@@ -6,6 +6,7 @@
 #include "api/resources.h"
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "reconcile/reconciler.h"
 #include "store/dir/dir.h"
 #include "json/codec.h"
 
@@ -102,7 +103,7 @@ void notes_waiting(struct notes *n, const json_t *import, const char *why, uint6
 void notes_left(struct notes *n, const json_t *import)
 {
 	const char *ns = json_path_string(import, "metadata.namespace"), *name = json_path_string(import, "metadata.name");
-	const char *why = json_path_string(import, "status.message");
+	const char *why = json_path_string(import, "status.message"), *next;
 	AUTO_BUFFER struct buffer left;
 	AUTO_FREE char *text = NULL;
 	const json_t *entry;
@@ -117,8 +118,12 @@ void notes_left(struct notes *n, const json_t *import)
 	}
 	if (!n || !left.len)
 		return;
-	if (asprintf(&text, "%s/%s left at the source: %s; the same command tries again to remove it: %s", ns ? ns : "", name ? name : "",
-		     left.data, why ? why : "") < 0) {
+	why = why ? why : "";
+	/* When this process would have tried again is of no interest any more. */
+	next = strstr(why, LEDGER_NEXT_TRY);
+	if (asprintf(&text, "%s/%s: %.*s%s%s; the same command tries again to remove it", ns ? ns : "", name ? name : "",
+		     next ? (int)(next - why) : (int)strlen(why), why,
+		     strstr(why, left.data) ? "" : "; left at the source: ", strstr(why, left.data) ? "" : left.data) < 0) {
 		text = NULL;
 		return;
 	}

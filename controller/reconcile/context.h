@@ -125,6 +125,8 @@ int ledger_clean(struct step *s, struct error **err);
 bool ledger_is_busy(const struct error *failed);
 /* What is still at the source, as "Image X, Snapshot Y": owned; NULL: nothing. */
 char *ledger_left(const struct vmimport_status *status);
+/* The same for people: how many, which, why not, and when that is tried again (again_ms from now; 0: not said). Owned; NULL when memory is out. */
+char *ledger_tell(const struct vmimport_status *status, const struct error *why, unsigned again_ms);
 /* The ids of sessions that this process opened: it ends them itself, whatever a ledger says. */
 struct noted *noted_new(void);
 void noted_free(struct noted *n);

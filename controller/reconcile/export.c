@@ -362,7 +362,9 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	if (ledger_clean(s, &left) < 0) {
 		if (!ledger_is_busy(left))
 			return error_move(err, move_ptr(left));
-		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", left->message);
+		AUTO_FREE char *text = ledger_tell(s->status, left, 0);
+
+		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", text ? text : left->message);
 	}
 	noted = ledger_note_session(s, session);
 	struct source *source = session_source(session);

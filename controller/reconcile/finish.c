@@ -6,6 +6,7 @@
 #include "api/conditions.h"
 #include "api/resources.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "reconcile/context.h"
 #include "transfer/claim.h"
 #include "transfer/journal.h"
@@ -40,20 +41,77 @@ static bool settled(const struct step *s, const char *type)
 	return condition_is_true(s->status->conditions, s->status->condition_count, type) && !s->status->ledger_count;
 }
 
+/* How often the source was asked to undo things is counted apart. */
+static char *left_key(const struct step *s)
+{
+	char *key = NULL;
+
+	return asprintf(&key, "%s left", s->key) < 0 ? NULL : key;
+}
+
+/* Whether what is left at the source was asked for a moment ago; the status that was patched then wakes us, too. */
+static bool waits_to_clean(struct step *s)
+{
+	AUTO_FREE char *key = left_key(s);
+
+	s->again_ms = key ? attempts_held(s->r->attempts, key) : 0;
+	return s->again_ms;
+}
+
+/* Says what is left at the source, after `before`, and when that is tried again. Takes the error, which it hands on where that is not it. */
+static int tell_left_behind(struct step *s, const char *before, struct error *failed, struct error **err)
+{
+	AUTO_FREE char *key = left_key(s), *left = ledger_left(s->status), *text = NULL, *reported = NULL;
+	const char *last = s->import->status.message;
+
+	if (failed->class == ERROR_CONFLICT || failed->class == ERROR_CANCELLED || !key || !left)
+		return error_move(err, failed);
+	s->again_ms = attempts_hold(s->r->attempts, key);
+	text = ledger_tell(s->status, failed, s->again_ms);
+	step_say(s, "%s%s", before, text ? text : failed->message);
+	snprintf(s->reason, sizeof s->reason, "SourceNotCleaned");
+	/* An event for each that is let go of, and not for each try. */
+	if (!last || !strstr(last, left)) {
+		reported = ledger_tell(s->status, failed, 0);
+		event_record(s->r->options.events, s->object, "Warning", "SourceNotCleaned", reported ? reported : failed->message);
+		log_write(LOG_WARNING, reported ? reported : failed->message, "reason", failed->reason, NULL);
+	}
+	error_free(failed);
+	return 0;
+}
+
+static void forget_left(const struct step *s)
+{
+	AUTO_FREE char *key = left_key(s);
+
+	if (key)
+		attempts_reset(s->r->attempts, key);
+}
+
 int step_running(struct step *s, struct error **err)
 {
 	struct target *target = s->r->options.target;
 	struct target_import import = step_target_import(s);
+	const char *name = import.vm_name ? import.vm_name : "";
+	AUTO_ERROR struct error *failed = NULL;
+	AUTO_FREE char *before = NULL;
 
-	if (settled(s, "Ready"))
+	if (settled(s, "Ready") || waits_to_clean(s))
 		return 0;
 	transfer_end(s->r->transfers, s->key);
 	if (target->ops->release(target, &import, err) < 0)
 		return error_wrap(err, "cannot release the images");
-	if (ledger_clean(s, err) < 0 || remove_disks(s, err) < 0)
+	if (remove_disks(s, err) < 0)
 		return -1;
+	if (ledger_clean(s, &failed) < 0) {
+		if (asprintf(&before, "The virtual machine %s is imported, but ", name) < 0)
+			before = NULL;
+		return tell_left_behind(s, before ? before : "", move_ptr(failed), err);
+	}
+	forget_left(s);
 	ledger_drop(s->status, LEDGER_POWER);
 	ledger_drop(s->status, LEDGER_SESSION);
+	step_say(s, "The virtual machine %s is imported", name); /* whatever was said of what was left */
 	condition_set(&s->status->conditions, &s->status->condition_count, "Ready", "True", "Imported", s->status->message, false);
 	return 0;
 }
@@ -111,12 +169,20 @@ int step_failed(struct step *s, struct error **err)
 	AUTO_FREE char *cause = first_cause(s), *unrecovered = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 
-	if (settled(s, "Stalled"))
+	if (settled(s, "Stalled") || waits_to_clean(s))
 		return 0;
 	if (!cause)
 		return error_set_errno(err, ENOMEM, "cannot clean up");
 	transfer_end(s->r->transfers, s->key);
-	if (ledger_clean(s, &failed) < 0 || recover_source(s, &unrecovered, &failed) < 0)
+	if (ledger_clean(s, &failed) < 0) {
+		AUTO_FREE char *before = NULL;
+
+		if (asprintf(&before, "%s" BESIDES, cause) < 0)
+			before = NULL;
+		return tell_left_behind(s, before ? before : "", move_ptr(failed), err);
+	}
+	forget_left(s);
+	if (recover_source(s, &unrecovered, &failed) < 0)
 		return error_set_code(err, failed->class, failed->reason, failed->code, "%s" BESIDES "%s", cause, failed->message);
 	step_say(s, "%s%s%s", cause, unrecovered ? BESIDES : "", unrecovered ? unrecovered : "");
 	ledger_drop(s->status, LEDGER_SESSION);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/resources.h"
@@ -155,18 +156,10 @@ bool ledger_is_busy(const struct error *failed)
 	return failed->class == ERROR_TRANSIENT && !strcmp(failed->reason, "SourceBusy");
 }
 
-/* One error that tells of all that cannot be undone now. */
-static int add_busy(struct error **busy, const struct error *failed)
+/* Something that is to be removed: neither a machine's power nor a session, which ends by itself. */
+static bool is_thing(const struct vmimport_ledger_entry *entry)
 {
-	struct error *both = NULL;
-
-	error_set_code(&both, failed->class, failed->reason, failed->code, "%s%s%s", *busy ? (*busy)->message : "", *busy ? "; " : "",
-		       failed->message);
-	if (!both)
-		return -1;
-	error_free(*busy);
-	*busy = both;
-	return 0;
+	return entry->kind && entry->id && strcmp(entry->kind, LEDGER_POWER) != 0 && strcmp(entry->kind, LEDGER_SESSION) != 0;
 }
 
 char *ledger_left(const struct vmimport_status *status)
@@ -177,10 +170,25 @@ char *ledger_left(const struct vmimport_status *status)
 	for (size_t i = 0; i < status->ledger_count; i++) {
 		const struct vmimport_ledger_entry *entry = &status->ledger[i];
 
-		if (entry->kind && entry->id && strcmp(entry->kind, LEDGER_POWER) != 0 && strcmp(entry->kind, LEDGER_SESSION) != 0)
+		if (is_thing(entry))
 			buffer_addf(&text, "%s%s %s", text.len ? ", " : "", entry->kind, entry->id);
 	}
 	return text.len ? strdup(text.data) : NULL;
+}
+
+char *ledger_tell(const struct vmimport_status *status, const struct error *why, unsigned again_ms)
+{
+	AUTO_FREE char *left = ledger_left(status);
+	char when[CLOCK_RFC3339_SIZE], *text = NULL;
+	size_t count = 0;
+
+	for (size_t i = 0; i < status->ledger_count; i++)
+		count += is_thing(&status->ledger[i]);
+	clock_rfc3339_of(clock_unix() + (again_ms + 999) / 1000, when);
+	return asprintf(&text, "%zu %s left at the source: %s; %s%s%s", count, count == 1 ? "thing is" : "things are", left ? left : "",
+			why->message, again_ms ? LEDGER_NEXT_TRY : "", again_ms ? when : "") < 0
+		       ? NULL
+		       : text;
 }
 
 int ledger_clean(struct step *s, struct error **err)
@@ -202,12 +210,13 @@ int ledger_clean(struct step *s, struct error **err)
 			continue;
 		/* A session that cannot be ended ends by itself: no reason to wait for a source that does not answer. */
 		if (undo(s, &session, entry, &failed) < 0 && !is_session) {
-			error_wrap(&failed, "cannot undo %s %s at the source", entry->kind, entry->id);
-			if (!ledger_is_busy(failed))
+			if (!ledger_is_busy(failed)) {
+				error_wrap(&failed, "cannot undo %s %s at the source", entry->kind, entry->id);
 				return error_move(err, move_ptr(failed));
-			/* The source answers, and may let go of others. */
-			if (add_busy(&busy, failed) < 0)
-				return error_set_errno(err, ENOMEM, "cannot clean up");
+			}
+			/* The source answers, and may let go of others. Of one it is told why not: the rest mostly waits for the same. */
+			if (!busy)
+				busy = move_ptr(failed);
 			continue;
 		}
 		drop_at(s->status, i);

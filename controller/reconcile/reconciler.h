@@ -49,6 +49,9 @@ void reconciler_interrupt(struct reconciler *r);
 /* Stops the workers, cancels transfers (leases are aborted), logs out of all sources. Accepts NULL. */
 void reconciler_stop(struct reconciler *r);
 
+/* In a status.message about what is left at the source, before the time of the next try. */
+#define LEDGER_NEXT_TRY "; the next try is at "
+
 /* states of status.importStatus */
 #define STATE_VALID "virtualMachineImportValid"
 #define STATE_INVALID "virtualMachineImportInvalid"

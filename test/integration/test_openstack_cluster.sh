@@ -145,12 +145,18 @@ only_images() { left=$(ledgers whole) && [ "$(wc -w <<<"$left")" = 2 ] && [ "$(g
 wait_for 120 only_images
 left_ids=$(os image GET '/images?limit=1000' | jq -r '.images[] | .name + " " + .id' | grep -F "$left" | cut -d' ' -f2)
 assert_eq "images that are left" "$(wc -w <<<"$left_ids")" 2
-wait_for 120 told whole $left $left_ids
+wait_for 120 told whole $left "2 things are left at the source"
+message=$(import_field default whole '{.status.message}')
+for name in $left "is imported, but 2 things are left at the source: " "the next try is at"; do
+	assert_contains "the message while images are left" "$message" "$name"
+done
 wait_for 120 told deleted "Still at the source, and tried again: Image $deleted_image" 'the image is protected'
 [ -n "$(import_field default deleted '{.metadata.finalizers}')" ] || fail "the finalizer is gone before the image"
 assert_eq "scratch of the deleted" "$(scratch_of "$deleted_uid")" ''
 front_clear
 kubectl wait --for=condition=Ready --timeout=120s virtualmachineimport/whole >/dev/null
+message=$(import_field default whole '{.status.message}')
+[[ $message == *"is imported" ]] || fail "the message once nothing is left: $message"
 wait_for 120 is_gone deleted
 assert_eq "ledger at the end" "$(ledgers)" ''
 assert_clean "at the end"

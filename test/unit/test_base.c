@@ -91,6 +91,8 @@ static void test_rfc3339(void **state)
 	assert_int_equal(clock_parse_rfc3339("2026-11-24T12:00:00.Z"), -1);
 	assert_int_equal(clock_parse_rfc3339("yesterday"), -1);
 	assert_int_equal(clock_parse_rfc3339(NULL), -1);
+	clock_rfc3339_of(1795521600, now);
+	assert_string_equal(now, "2026-11-24T12:00:00Z");
 	clock_rfc3339_us(now);
 	assert_int_equal(strlen(now), strlen("2026-11-24T12:00:00.123456Z"));
 	assert_true(llabs(clock_parse_rfc3339(now) - clock_unix()) <= 1);

@@ -344,6 +344,14 @@ int artifact_wait(const struct artifact_maker *m, const struct artifact *a, cons
 
 /* --- removing -------------------------------------------------------------------------------------------------------------- */
 
+/* What the cloud answered, without the request: that this is the removal of which object was said. */
+static const char *answer_of(const struct error *failed)
+{
+	const char *mark = " answered with ", *at = strstr(failed->message, mark);
+
+	return at ? at + strlen(mark) : failed->message;
+}
+
 static int delete_one(struct openstack_session *s, enum artifact_kind kind, const char *id, struct poll *poll, struct cancel *cancel,
 		      struct error **err)
 {
@@ -370,9 +378,9 @@ static int delete_one(struct openstack_session *s, enum artifact_kind kind, cons
 		if (poll_wait(poll, cancel, NULL) < 0) {
 			if (cancel_check(cancel, err) < 0)
 				return -1;
-			return error_set(err, ERROR_TRANSIENT, "SourceBusy", "the %s %s cannot be removed yet (status %s)%s%s",
-					 kinds[kind].suffix, id, answer_shown(status ? status : "unknown").text, failed ? ": " : "",
-					 failed ? failed->message : "");
+			return error_set(err, ERROR_TRANSIENT, "SourceBusy", "the %s %s cannot be removed yet (its status is %s)%s%s",
+					 kinds[kind].suffix, id, answer_shown(status ? status : "unknown").text,
+					 failed ? ": the cloud answered with " : "", failed ? answer_of(failed) : "");
 		}
 	}
 }
