@@ -295,8 +295,10 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 				continue;
 			uint64_t waited = clock_monotonic_ms() - started;
 			outcome = outcome_of(store, import, waited < SOURCE_PATIENCE_MS, &why);
-			if (outcome == GOING)
+			if (outcome == GOING) {
 				tell_waiting(store, import, notes, waited);
+				notes_again(notes, import);
+			}
 			going += outcome == GOING;
 			fresh += !json_path_string(import, "status.importStatus");
 			failed += outcome == FAILED;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "reconcile/reconciler.h"
 #include "store/dir/dir.h"
+#include "transfer/transfer.h"
 #include "json/codec.h"
 
 #define TROUBLE_MS 60000
@@ -98,6 +99,22 @@ void notes_waiting(struct notes *n, const json_t *import, const char *why, uint6
 		return;
 	}
 	progress_note(n->progress, text);
+}
+
+void notes_again(struct notes *n, const json_t *import)
+{
+	const char *ns = json_path_string(import, "metadata.namespace"), *name = json_path_string(import, "metadata.name");
+	const char *message = json_path_string(import, "status.message"), *again = message ? strstr(message, TRANSFER_AGAIN) : NULL;
+	AUTO_FREE char *text = NULL;
+
+	if (!n || n->quiet || !again)
+		return;
+	while (again > message && again[-1] != ';')
+		again--;
+	if (asprintf(&text, "%s/%s: %s", ns ? ns : "", name ? name : "", again + (*again == ' ')) < 0)
+		text = NULL;
+	if (text && first_time(n, text))
+		progress_note(n->progress, text);
 }
 
 void notes_left(struct notes *n, const json_t *import)

@@ -18,5 +18,7 @@ void notes_free(struct notes *notes);
 void notes_look(struct notes *notes);
 /* Why an import waits, once each. */
 void notes_waiting(struct notes *notes, const json_t *import, const char *why, uint64_t left_ms);
+/* That a disk of an import is fetched again, and why, once each try. */
+void notes_again(struct notes *notes, const json_t *import);
 /* What an import that has ended could not undo at its source; nothing when there is nothing. Also when quiet. */
 void notes_left(struct notes *notes, const json_t *import);

@@ -169,9 +169,13 @@ static void show_transfer(struct step *s, const struct transfer_status *t)
 	}
 	if (total)
 		step_progress(s, (int64_t)(passed * TRANSFER_PERCENT / total));
-	if (t->state == TRANSFER_RUNNING)
-		step_say(s, "Fetching the disks: %s of %s passed, %zu of %zu disks done%s%s", kib_text(passed, passed_text),
-			 kib_text(total, total_text), done, t->disk_count, t->note ? "; " : "", t->note ? t->note : "");
+	if (t->state != TRANSFER_RUNNING)
+		return;
+	step_say(s, "Fetching the disks: %s of %s passed, %zu of %zu disks done%s%s%s%s", kib_text(passed, passed_text),
+		 kib_text(total, total_text), done, t->disk_count, t->again ? "; " : "", t->again ? t->again : "", t->note ? "; " : "",
+		 t->note ? t->note : "");
+	if (t->again && (!s->import->status.message || !strstr(s->import->status.message, t->again)))
+		event_record(s->r->options.events, s->object, "Warning", "DiskFetchedAgain", t->again);
 }
 
 /* What a job of the engine holds until it ends. */

@@ -34,7 +34,9 @@ struct source_disk {
 	bool by_place;     /* any part of it can be read: export_open is used, export_stream is not */
 	bool whole; /* by_place: only all of it, read from the start, is known to be right (a checksum): no try goes on where another was */
 	const char *host; /* who sends it, "name:port": so many streams at once a host; NULL: nobody in particular */
-	bool resumable;   /* export_resume sends it from any byte on; its format is "raw" */
+	/* What comes is a file as it lies at the source, not made anew for each stream: damage that two tries find in one place is the file's. */
+	bool stored;
+	bool resumable; /* export_resume sends it from any byte on; its format is "raw" */
 	/* Set when a call for it has failed because the machine was changed meanwhile: nothing that came of this export counts any more. */
 	bool spoilt;
 };

@@ -255,6 +255,7 @@ void transfer_status(struct transfer_engine *e, const char *key, struct transfer
 	if (out->state == TRANSFER_FAILED)
 		error_set_code(&out->error, job->error->class, job->error->reason, job->error->code, "%s", job->error->message);
 	out->note = job_note(job);
+	out->again = job_again(job);
 	out->disks = calloc(job->disk_count + 1, sizeof *out->disks);
 	if (!out->disks)
 		return;
@@ -276,6 +277,7 @@ void transfer_status(struct transfer_engine *e, const char *key, struct transfer
 void transfer_status_clear(struct transfer_status *status)
 {
 	free(status->disks);
+	free(status->again);
 	free(status->note);
 	error_free(status->error);
 	*status = (struct transfer_status){ 0 };

@@ -75,6 +75,7 @@ void job_free(struct job *job)
 		job->release(job->release_arg);
 	cancel_free(job->cancel);
 	error_free(job->error);
+	free(job->again);
 	free(job->note);
 	free(job->disks);
 	free(job->directory);
@@ -98,6 +99,23 @@ char *job_note(struct job *job)
 {
 	LOCK_GUARD(&job->lock);
 	return job->note ? strdup(job->note) : NULL;
+}
+
+char *job_again(struct job *job)
+{
+	LOCK_GUARD(&job->lock);
+	return job->again ? strdup(job->again) : NULL;
+}
+
+/* Takes the text, of disk i; NULL: it is here, or given up. */
+static void set_again(struct job *job, size_t i, char *text)
+{
+	LOCK_GUARD(&job->lock);
+	if (!text && job->again_disk != i) /* another's */
+		return;
+	free(job->again);
+	job->again = text;
+	job->again_disk = i;
 }
 
 /* Takes over what the export has to tell. */
@@ -258,17 +276,47 @@ static int try_disk(struct job *job, struct source_export *export, size_t i, str
 
 /* How the tries at a disk went. */
 struct tries {
+	unsigned count;   /* all of them */
+	char *damage;     /* what was wrong with the content at the last one, if that was it */
 	unsigned in_vain; /* in a row that got no further than one before */
 	uint64_t furthest;
 	uint64_t refused_since; /* monotonic milliseconds; 0: the last one was not refused */
 	struct backoff backoff;
 };
 
+static void tries_clear(struct tries *t)
+{
+	free(t->damage);
+}
+
+/* Of what came whole, but is not what it should be. */
+static bool is_damage(const struct error *e)
+{
+	return !strcmp(e->reason, "CorruptGrain") || !strcmp(e->reason, "StreamTruncated") || !strcmp(e->reason, "NotAVMDK");
+}
+
+/* The transport may be to blame for damage once; not for the same twice. Then the error becomes permanent. */
+static void judge_damage(struct tries *t, struct error *e)
+{
+	char *text = NULL;
+
+	if (is_damage(e) && t->damage && !strcmp(t->damage, e->message) &&
+	    asprintf(&text, "%s; it was fetched twice and is damaged in the same place, so the source has it so: export the machine anew",
+		     e->message) >= 0) {
+		e->class = ERROR_PERMANENT;
+		free(e->message);
+		e->message = text;
+	}
+	free(t->damage);
+	t->damage = is_damage(e) ? strdup(e->message) : NULL;
+}
+
 /* Whether a disk that failed is to be tried again. */
 static bool once_more(struct tries *t, const struct error *e, uint64_t reached)
 {
 	uint64_t now = clock_monotonic_ms();
 
+	t->count++;
 	if (e->class != ERROR_TRANSIENT || e->code == ENOSPC)
 		return false;
 	if (is_refusal(e)) { /* it answers, so it works: waiting is what it asks for */
@@ -297,11 +345,27 @@ static uint64_t missing_mib(const struct job *job)
 	return need > there ? (need - there) >> 20 : 0;
 }
 
+static void tell_again(const struct disk_thread *t, const struct tries *tries, const struct error *why)
+{
+	const char *label = t->job->model->disks[t->index].label, *file = t->export->disks[t->index].file;
+	char *text = NULL;
+
+	if (asprintf(&text, "disk %zu (%.200s)" TRANSFER_AGAIN " (try %u): %s", t->index,
+		     file    ? file
+		     : label ? label
+			     : "no label",
+		     tries->count + 1, why->message) < 0)
+		text = NULL;
+	if (text)
+		set_again(t->job, t->index, text);
+	t->job->notify(t->job->notify_arg, t->job->key);
+}
+
 static void *disk_main(void *arg)
 {
 	struct disk_thread *t = arg;
 	struct job *job = t->job;
-	struct tries tries = { .backoff = { .base_ms = 500, .cap_ms = 10000 } };
+	CLEANUP(tries_clear) struct tries tries = { .backoff = { .base_ms = 500, .cap_ms = 10000 } };
 	const char *label = job->model->disks[t->index].label, *file = t->export->disks[t->index].file;
 
 	for (;;) {
@@ -310,15 +374,20 @@ static void *disk_main(void *arg)
 		if (try_disk(job, t->export, t->index, &err) == 0)
 			break;
 		keep_note(job, t->export); /* it may have found another way */
-		if (err && !t->export->disks[t->index].spoilt && once_more(&tries, err, job->disks[t->index].transferred) &&
-		    !cancel_wait(job->cancel, backoff_next(&tries.backoff)))
-			continue;
+		if (err && t->export->disks[t->index].stored)
+			judge_damage(&tries, err);
+		if (err && !t->export->disks[t->index].spoilt && once_more(&tries, err, job->disks[t->index].transferred)) {
+			tell_again(t, &tries, err);
+			if (!cancel_wait(job->cancel, backoff_next(&tries.backoff)))
+				continue;
+		}
 		error_wrap(&err, "disk %zu (%s%s%.200s)", t->index, label ? label : "no label", file ? ", " : "", file ? file : "");
 		if (err && err->code == ENOSPC)
 			error_wrap(&err, "about %llu MiB of the disks are still to be written", (unsigned long long)missing_mib(job));
 		t->error = move_ptr(err);
 		break;
 	}
+	set_again(job, t->index, NULL);
 	LOCK_GUARD(t->lock);
 	(*t->running)--;
 	pthread_cond_signal(t->woken);

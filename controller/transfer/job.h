@@ -33,7 +33,9 @@ struct job {
 	uint64_t kept; /* of these, what an earlier try left there */
 	atomic_bool ended;
 	struct error *error;  /* why it failed; read once ended is set */
-	pthread_mutex_t lock; /* guards note */
+	pthread_mutex_t lock; /* guards what follows to note */
+	char *again;          /* which disk is fetched again, and why; NULL: none */
+	size_t again_disk;    /* which */
 	char *note;           /* how the disks come, when that is worth a word */
 	pthread_t thread;
 	struct job *next; /* guarded by the engine's lock */
@@ -54,4 +56,5 @@ struct job *job_new(const struct transfer_job_options *options, struct cancel *p
 void *job_run(void *job);
 void job_free(struct job *job);                    /* the thread has ended or never ran */
 char *job_note(struct job *job);                   /* owned by the caller; NULL: none */
+char *job_again(struct job *job);                  /* the same */
 uint64_t job_missing_bytes(const struct job *job); /* of need, what is not yet written */

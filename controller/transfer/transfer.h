@@ -2,7 +2,8 @@
  *
  * A job is found by its key. Its disks stream in parallel, within the limits of the host that sends them, of the service behind it, and
  * of this engine (transfer/budget.h). A finished disk is recorded in a journal beside it (transfer/journal.h) and never fetched again. A
- * disk whose stream fails for a passing reason is fetched again while the export lives: from where it was, where the source can do that.
+ * disk whose stream fails for a passing reason is fetched again while the export lives: from where it was, where the source can do that. One
+ * whose content is wrong is fetched once more; where the source sends a file as it is stored and the same is found again, that is permanent.
  * Thread-safe. */
 #pragma once
 
@@ -27,7 +28,8 @@ struct transfer_status {
 	enum transfer_state state;
 	struct transfer_disk_status *disks; /* owned by the caller, in the model's order */
 	size_t disk_count;
-	char *note;          /* how the disks come, a part of a sentence; NULL: nothing to tell; owned by the caller */
+	char *again; /* which disk is fetched again after a failure, and why, a part of a sentence; NULL: none; owned by the caller */
+	char *note;  /* how the disks come, a part of a sentence; NULL: nothing to tell; owned by the caller */
 	struct error *error; /* when failed; owned by the caller */
 };
 
@@ -36,6 +38,8 @@ enum transfer_place {
 	TRANSFER_SCRATCH,   /* the daemon's own volume, where disks are until the cluster has them */
 	TRANSFER_DIRECTORY, /* one that a person named, where they stay */
 };
+
+#define TRANSFER_AGAIN " is fetched again" /* in transfer_status.again, after the disk */
 
 struct transfer_options {
 	enum transfer_place place;

@@ -45,6 +45,10 @@ whole_corpus() { # whole_corpus NAME PORT [stream]
 }
 whole_corpus parts "$PARTS"
 note "the corpus from a server that sends parts of files"
+# A disk whose content is wrong is fetched once more, which is told, and given up then.
+assert_eq "what is said of a damaged disk" "$(grep -c 'default/bad-vmdk-grain: disk 0 (disk1.vmdk) is fetched again (try [0-9]*): grain 51' "$WORK/parts/log")" 1
+grep -q 'grain 51 .*; it was fetched twice and is damaged in the same place' "$WORK/parts/objects/virtualmachineimport-default-bad-vmdk-grain.yaml" ||
+	fail "a damaged disk: $(grep message: "$WORK/parts/objects/virtualmachineimport-default-bad-vmdk-grain.yaml")"
 whole_corpus whole "$WHOLE" stream
 note "the corpus from a server that does not"
 

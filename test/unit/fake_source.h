@@ -16,6 +16,8 @@ struct fake {
 	atomic_uint begun, completed, aborted, released, streams, ended_jobs;
 	atomic_uint fail_streams;  /* so many streams break off in the middle, transiently */
 	atomic_uint cut_first;     /* so many of the first disk do, too */
+	atomic_uint short_streams; /* so many end in the middle, and say that this is all */
+	bool stored;               /* as source_disk's */
 	atomic_bool permanent;     /* they fail for good */
 	atomic_bool hang;          /* streams wait for their cancellation */
 	atomic_int other;          /* from the second MiB on, this is added to the bytes */
@@ -55,6 +57,7 @@ static inline struct source_export *fake_begin(struct source *source, const stru
 						    .host = "esx1",
 						    .resumable = f->resumable,
 						    .by_place = f->by_place && i == f->place,
+						    .stored = f->stored,
 						    .whole = f->whole };
 	if (f->by_place)
 		f->disks[f->place].format = f->format;
@@ -74,7 +77,7 @@ static inline int fake_resume(struct source_export *e, size_t i, uint64_t from, 
 	struct fake *f = fake_of(e);
 	char piece[65536];
 	uint64_t left = f->disks[i].capacity - from;
-	bool fail = false;
+	bool fail = false, ends = false;
 
 	f->streams++;
 	if (from)
@@ -82,6 +85,10 @@ static inline int fake_resume(struct source_export *e, size_t i, uint64_t from, 
 	if (f->busy) {
 		f->busy--;
 		return error_set_code(err, ERROR_TRANSIENT, "HTTPStatus", 503, "busy");
+	}
+	if (f->short_streams) {
+		f->short_streams--;
+		ends = true;
 	}
 	if (f->fail_streams) {
 		f->fail_streams--;
@@ -102,7 +109,9 @@ static inline int fake_resume(struct source_export *e, size_t i, uint64_t from, 
 		if (fail && left < f->disks[i].capacity / 2)
 			return f->permanent ? error_set(err, ERROR_PERMANENT, "Broken", "no such disk")
 					    : error_set(err, ERROR_TRANSIENT, "Cut", "the connection broke");
-		if (f->hang && cancel_wait(cancel, 20000))
+		if (ends && left < f->disks[i].capacity / 2)
+			return 0;
+		if (f->hang && !ends && cancel_wait(cancel, 20000))
 			return cancel_check(cancel, err);
 	}
 	if (i || !f->started)

@@ -280,6 +280,90 @@ static void test_nothing_is_made_that_is_not_recorded(void **state)
 	teardown(&b);
 }
 
+/* The disks of the model but the first are here. */
+static void fetch_others(struct bench *b)
+{
+	struct transfer_status status;
+	char path[128];
+
+	assert_int_equal(start(b, NULL, NULL), 0);
+	assert_int_equal(wait_end(b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	transfer_end(b->engine, "job");
+	snprintf(path, sizeof path, "%s/disk-0.raw", b->below);
+	assert_int_equal(unlink(path), 0);
+	b->fake.streams = 0;
+}
+
+/* Content that is wrong twice in the same place is wrong at the source. */
+static void test_damage_is_not_fetched_for_ever(void **state)
+{
+	struct transfer_status status;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	fetch_others(&b);
+	b.fake.stored = true;
+	b.fake.short_streams = 1;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	assert_null(status.again);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 2);
+	check_disk(&b, 0);
+	teardown(&b);
+
+	setup(&b);
+	fetch_others(&b);
+	b.fake.stored = true;
+	b.fake.short_streams = 100;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_FAILED);
+	assert_int_equal(status.error->class, ERROR_PERMANENT);
+	assert_string_equal(status.error->reason, "StreamTruncated");
+	assert_non_null(strstr(status.error->message, "it was fetched twice and is damaged in the same place"));
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 2);
+	teardown(&b);
+
+	/* Of what the source makes anew for each stream, more is hoped for. */
+	setup(&b);
+	fetch_others(&b);
+	b.fake.short_streams = 2;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	assert_int_equal(wait_end(&b, &status), TRANSFER_DONE);
+	transfer_status_clear(&status);
+	assert_int_equal(b.fake.streams, 3);
+	teardown(&b);
+}
+
+/* While a disk is fetched again, that and why is told. */
+static void test_what_is_fetched_again_is_told(void **state)
+{
+	struct transfer_status status = { 0 };
+	uint64_t end = clock_monotonic_ms() + 60000;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	fetch_others(&b);
+	b.fake.short_streams = 1;
+	b.fake.hang = true;
+	assert_int_equal(start(&b, NULL, NULL), 0);
+	while (!status.again && clock_monotonic_ms() < end) {
+		transfer_status_clear(&status);
+		usleep(10000);
+		transfer_status(b.engine, "job", &status);
+	}
+	assert_non_null(status.again);
+	assert_int_equal(status.state, TRANSFER_RUNNING);
+	assert_non_null(strstr(status.again, TRANSFER_AGAIN " (try 2): the stream ended after "));
+	assert_memory_equal(status.again, "disk 0 (", 8);
+	transfer_status_clear(&status);
+	teardown(&b);
+}
+
 static void test_no_space_is_told_before(void **state)
 {
 	struct vm_disk huge = { .id = (char *)"1", .capacity = UINT64_MAX / 2 };
@@ -328,6 +412,8 @@ int main(void)
 		cmocka_unit_test(test_cancel_lets_go_at_once),
 		cmocka_unit_test(test_engine_end_cancels_jobs),
 		cmocka_unit_test(test_nothing_is_made_that_is_not_recorded),
+		cmocka_unit_test(test_damage_is_not_fetched_for_ever),
+		cmocka_unit_test(test_what_is_fetched_again_is_told),
 		cmocka_unit_test(test_no_space_is_told_before),
 		cmocka_unit_test(test_no_space_in_a_directory),
 	};

@@ -72,7 +72,11 @@ static int match_disks(struct ova_export *x, const struct vm_model *model, struc
 			return -1;
 		x->disks[i] = have;
 		x->list[i] = (struct source_disk){
-			.id = have->id, .file = file ? file->href : NULL, .format = file ? NULL : "vmdk-stream", .capacity = have->capacity
+			.id = have->id,
+			.file = file ? file->href : NULL,
+			.format = file ? NULL : "vmdk-stream",
+			.capacity = have->capacity,
+			.stored = true,
 		};
 		if (file && find_place(x, i, file, cancel, err) < 0)
 			return -1;
