@@ -170,7 +170,7 @@ static int tell_no_space(enum transfer_place place, const char *directory, const
 	if (__builtin_add_overflow((uint64_t)fs->f_blocks * fs->f_frsize, wanted - free_bytes, &size))
 		size = UINT64_MAX;
 	size_text(wanted - free_bytes, missing);
-	if (asprintf(&beside, others ? " (and %s are promised to transfers that run)" : "", size_text(others, promised_text)) < 0)
+	if (others && asprintf(&beside, " (and %s are promised to transfers that run)", size_text(others, promised_text)) < 0)
 		beside = NULL;
 	if (place == TRANSFER_DIRECTORY
 		    ? asprintf(&todo, "free %s there, or name a directory on a larger file system", missing) < 0
