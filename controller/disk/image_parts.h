@@ -14,6 +14,11 @@ struct parent {
 	uint32_t cid; /* of a VMDK's parent: what it must have */
 };
 
+/* A place of the disk of which a layer says nothing. */
+struct hole {
+	uint64_t from, to; /* bytes */
+};
+
 /* An image while it is opened; its files and problems are noted in it. */
 struct disk_image {
 	const struct disk_set *set;
@@ -21,6 +26,8 @@ struct disk_image {
 	struct disk_input *inputs[LAYERS_MAX]; /* of the layers: for a descriptor, its own */
 	struct layer *layers[LAYERS_MAX];      /* each upon the next */
 	unsigned layer_count;
+	struct hole holes
+		[LAYERS_MAX]; /* the last one that was found: what is below it may be in many pieces, for each of which it was looked through */
 	struct foreign *foreign; /* instead of layers: what another program reads */
 	struct disk_image_info info;
 	struct disk_image_file *files;

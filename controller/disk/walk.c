@@ -32,15 +32,19 @@ static int map(struct disk_image *image, uint64_t at, struct run *run, struct er
 
 	for (unsigned i = 0; i < image->layer_count; i++) {
 		struct layer *layer = image->layers[i];
+		struct hole *hole = &image->holes[i];
 		uint64_t there = layer->capacity > at ? layer->capacity - at : 0;
 
 		if (!there) /* a parent that is smaller: zero from here on */
 			break;
-		if (layer->ops->map(layer, at, most < there ? most : there, run, err) < 0)
-			return -1;
-		if (run->kind != RUN_HOLE)
-			return 0;
-		most = run->len;
+		if (at < hole->from || at >= hole->to) {
+			if (layer->ops->map(layer, at, most < there ? most : there, run, err) < 0)
+				return -1;
+			if (run->kind != RUN_HOLE)
+				return 0;
+			*hole = (struct hole){ at, at + run->len };
+		}
+		most = hole->to - at < most ? hole->to - at : most;
 	}
 	*run = (struct run){ .kind = RUN_ZERO, .len = most };
 	return 0;

@@ -13,6 +13,7 @@ struct file {
 	const char *name;
 	unsigned char *data;
 	uint64_t size;
+	unsigned reads;
 };
 
 static struct file files[8];
@@ -36,7 +37,7 @@ static inline unsigned char *add_file(const char *name, uint64_t size)
 	struct file *f = &files[file_count++];
 
 	assert_true(file_count <= sizeof files / sizeof *files);
-	*f = (struct file){ name, calloc(1, size + 1), size };
+	*f = (struct file){ name, calloc(1, size + 1), size, 0 };
 	assert_non_null(f->data);
 	return f->data;
 }
@@ -57,9 +58,10 @@ static inline int clear_files(void **state)
 
 static inline int file_read(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
 {
-	const struct file *f = arg;
+	struct file *f = arg;
 
 	(void)err;
+	f->reads++;
 	assert_true(offset <= f->size && len <= f->size - offset);
 	memcpy(data, f->data + offset, len);
 	return 0;

@@ -17,19 +17,24 @@
 
 #define GRAIN 4096u
 
-static unsigned char *hosted(const char *name, uint64_t sectors, unsigned grains)
+static void hosted_header(unsigned char *h, uint64_t sectors, unsigned directory_sector)
 {
-	unsigned char *h = add_file(name, GRAIN * (1 + grains));
-
 	memcpy(h, "KDMV", 4);
 	put_le(h + 4, 1, 4);
 	put_le(h + 8, 1, 4);
 	put_le(h + 12, sectors, 8);
 	put_le(h + 20, 8, 8);
 	put_le(h + 44, 128, 4);
-	put_le(h + 56, 2, 8);
+	put_le(h + 56, directory_sector, 8);
 	put_le(h + 64, 8, 8);
 	memcpy(h + 73, "\n \r\n", 4);
+}
+
+static unsigned char *hosted(const char *name, uint64_t sectors, unsigned grains)
+{
+	unsigned char *h = add_file(name, GRAIN * (1 + grains));
+
+	hosted_header(h, sectors, 2);
 	put_le(h + 1024, 3, 4);
 	for (unsigned i = 0; i < grains; i++) {
 		put_le(h + 1536 + 4 * (size_t)i, 8 + 8 * i, 4);
@@ -580,6 +585,37 @@ static void test_twice_again(void **state)
 	disk_image_close(image);
 }
 
+/* A snapshot with all of its tables and nothing in them, upon a disk in many pieces: it is not looked through again for each. */
+static void test_an_empty_layer_above(void **state)
+{
+	enum { TABLES = 1024, PIECES = 64, PAGE = 16384 };
+	AUTO_ERROR struct error *err = NULL;
+	uint64_t sectors = TABLES * 128 * 8, bytes = 1;
+	unsigned char *above = add_file("above-s001", 8192 + TABLES * 512), *below = add_file("below-s001", 8192 + 512);
+	const struct file *file = &files[0];
+	struct disk_image *image;
+
+	(void)state;
+	hosted_header(above, sectors, 8);
+	for (unsigned t = 0; t < TABLES; t++)
+		put_le(above + GRAIN + 4 * (size_t)t, 16 + t, 4);
+	hosted_header(below, sectors, 8);
+	put_le(below + 8, 5, 4); /* entries of 1 are zeros */
+	put_le(below + GRAIN, 16, 4);
+	for (unsigned e = 0; e < 2 * PIECES; e += 2)
+		put_le(below + 8192 + 4 * (size_t)e, 1, 4);
+	add_text("below", HEAD "RW 1048576 SPARSE \"below-s001\"\n");
+	add_text("above", "# Disk DescriptorFile\nCID=2\nparentCID=1\nparentFileNameHint=\"below\"\nRW 1048576 SPARSE \"above-s001\"\n");
+	image = open_image("above", NULL, &err);
+	assert_non_null(image);
+	assert_int_equal(disk_image_info(image)->layers, 2);
+	assert_int_equal(disk_image_allocated(image, &bytes, NULL, &err), 0);
+	assert_int_equal(bytes, 0);
+	if (file->reads > 2 * (file->size / PAGE + 1))
+		fail_msg("%u reads of the layer above", file->reads);
+	disk_image_close(image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -597,6 +633,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_sesparse_broken, clear_files),
 		cmocka_unit_test_teardown(test_sesparse_names_too_much, clear_files),
 		cmocka_unit_test_teardown(test_cut, clear_files),
+		cmocka_unit_test_teardown(test_an_empty_layer_above, clear_files),
 	};
 
 	return cmocka_run_group_tests(tests, disks_begin, disks_end);
