@@ -24,6 +24,7 @@ struct disk_output {
 	_Atomic int direct; /* the same with O_DIRECT; -1: there is none */
 	int direct_owned;
 	bool device;
+	uint64_t kept;              /* bytes from the start that an earlier try wrote */
 	struct qcow2_writer *qcow2; /* NULL: raw */
 	uint64_t dirty;             /* before this, it may hold something other than zeros where nothing was written yet */
 	bool punches;               /* holes can be made, and read as zeros */
@@ -31,7 +32,7 @@ struct disk_output {
 	uint64_t flushed;           /* up to where writeback was started */
 };
 
-static int open_device(struct disk_output *o, struct error **err)
+static int open_device(struct disk_output *o, uint64_t kept, struct error **err)
 {
 	/* In use by a mounted file system or another program: EBUSY. */
 	o->fd = open(o->path, O_RDWR | O_CLOEXEC | O_EXCL);
@@ -41,6 +42,7 @@ static int open_device(struct disk_output *o, struct error **err)
 	if (o->fd < 0)
 		return error_set_errno(err, errno, "cannot open the device %s", o->path);
 	o->device = true;
+	o->kept = kept;
 	o->dirty = UINT64_MAX;
 	return 0;
 }
@@ -88,7 +90,7 @@ struct disk_output *output_open(const char *path, bool qcow2, uint64_t kept, str
 	if (!path)
 		return o;
 	device = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
-	if ((qcow2 ? open_qcow2(o, err) : device ? open_device(o, err) : open_file(o, kept, err)) < 0) {
+	if ((qcow2 ? open_qcow2(o, err) : device ? open_device(o, kept, err) : open_file(o, kept, err)) < 0) {
 		output_close(o);
 		return NULL;
 	}
@@ -188,12 +190,12 @@ int output_set_size(struct disk_output *o, uint64_t size, bool written, struct e
 				 (unsigned long long)size, (unsigned long long)(size - there));
 	/* Holes on a device are zeros for certain, or refused: PUNCH_HOLE is BLKDEV_ZERO_NOFALLBACK there. Tried with all that will be
 	 * written, which on most storage costs less than doing it piece by piece. */
-	if (!written && size &&
-	    fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)(size / DIRECT_ALIGN * DIRECT_ALIGN)) == 0) {
+	uint64_t end = size / DIRECT_ALIGN * DIRECT_ALIGN;
+	if (!written && o->kept < end &&
+	    fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)o->kept, (off_t)(end - o->kept)) == 0) {
 		o->punches = true;
-		o->dirty = 0;
-		if (size % DIRECT_ALIGN) /* a sector or a few */
-			return zero(o, size / DIRECT_ALIGN * DIRECT_ALIGN, size, NULL, err);
+		o->dirty = o->kept;
+		return zero(o, end, size, NULL, err); /* a sector or a few */
 	}
 	return 0;
 }

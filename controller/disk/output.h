@@ -18,7 +18,7 @@
 
 struct disk_output;
 
-/* Creates the file, or opens the device, which nobody else may use (O_EXCL). Of a raw file the bytes before `kept` stay.
+/* Creates the file, or opens the device, which nobody else may use (O_EXCL). Of a raw one the bytes before `kept`, a multiple of 1 MiB, stay.
  * path NULL: nothing is written, for the digest alone. */
 struct disk_output *output_open(const char *path, bool qcow2, uint64_t kept, struct error **err);
 void output_close(struct disk_output *o); /* accepts NULL */

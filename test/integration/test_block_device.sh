@@ -12,7 +12,7 @@ if [ "$(id -u)" != 0 ] || [ ! -e /dev/loop-control ]; then
 fi
 FAULT_LAYER=${FAULT_LAYER:-$SOURCE_DIR/build/dev/test/integration/fault_layer.so}
 device=
-trap '[ -z "$device" ] || losetup -d "$device"; finish' EXIT
+trap 'status=$?; trap - ERR; set +e; [ -z "$device" ] || { rm -f "$device.journal"; losetup -d "$device"; }; (exit $status); finish' EXIT
 
 attach() { # attach BYTES: $device, full of garbage
 	[ -z "$device" ] || losetup -d "$device"
@@ -52,6 +52,25 @@ for way in holes nopunch; do
 	done
 done
 note "a device is what the disk is"
+
+faulty() { # faulty VARIABLE=VALUE... COMMAND...: with a device that fails
+	env FAULT_FILES="$device" LD_PRELOAD="$FAULT_LAYER" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" "$@"
+}
+for input in vmdk raw; do
+	attach $((32 * 1024 * 1024))
+	resume=("$VIC" convert -q --digest --resume=1 "$WORK/disk.$input" "$device")
+	faulty FAULT_REPORT="$WORK/report" "${resume[@]}" >/dev/null
+	read -r operations _ <"$WORK/report"
+	for way in EIO kill; do
+		attach $((32 * 1024 * 1024))
+		cp "$WORK/backing" "$WORK/before"
+		{ faulty FAULT_KIND=$way FAULT_AT=$((operations - 3)) "${resume[@]}" >/dev/null 2>&1; } 2>/dev/null && fail "$input, $way: was not cut"
+		[ "$(stat -c %s "$device.journal")" -gt 64 ] || fail "$input, $way: nothing was noted to go on from"
+		digest=$("${resume[@]}")
+		check "$input, gone on with after $way"
+	done
+done
+note "a device is gone on with"
 
 attach $((16 * 1024 * 1024))
 assert_fails 1 "$VIC" convert -q "$WORK/disk.vmdk" "$device" 2>"$WORK/said"
