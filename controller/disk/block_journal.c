@@ -23,6 +23,7 @@ struct block_journal {
 	unsigned char identity[DIGEST_SIZE];
 	enum block_journal_origin origin;
 	pthread_mutex_t lock; /* guards what follows */
+	int uncut;            /* errno of a cut that failed: what was to go may be there still, whatever is said later; 0: none did */
 	uint64_t count;       /* records in the file */
 	uint64_t end;         /* after the last one's block, in bytes of the disk */
 	uint64_t end_data;    /* data bytes of that block */
@@ -74,9 +75,9 @@ static int write_all(struct block_journal *j, const unsigned char *data, size_t 
 
 static int cut(struct block_journal *j, uint64_t count, struct error **err)
 {
-	if (ftruncate(j->fd, (off_t)(HEADER + count * RECORD)) < 0 || fdatasync(j->fd) < 0)
-		return error_set_errno(err, errno, "cannot cut the journal %s", j->path);
-	return 0;
+	if (!j->uncut && (ftruncate(j->fd, (off_t)(HEADER + count * RECORD)) < 0 || fdatasync(j->fd) < 0))
+		j->uncut = errno;
+	return j->uncut ? error_set_errno(err, j->uncut, "cannot cut the journal %s", j->path) : 0;
 }
 
 /* A journal without records. That its name is durable, too, does not matter: without it all is fetched again. */
@@ -205,6 +206,8 @@ static int append(struct block_journal *j, struct error **err)
 {
 	if (!j->pending_count)
 		return 0;
+	if (j->uncut)
+		return error_set_errno(err, j->uncut, "cannot cut the journal %s", j->path);
 	if (write_all(j, j->pending, j->pending_count * RECORD, HEADER + j->count * RECORD, err) < 0)
 		return -1;
 	if (fdatasync(j->fd) < 0)

@@ -12,6 +12,8 @@
  *     only then the records of these blocks are appended, and the journal is synced. So a record that can be read speaks of a block that
  *     is on the storage. A record torn by a power cut fails its checksum, and ends the journal.
  *  2. Before a block that has a record is written with other content, the journal is cut before that record and synced.
+ *     After a sync that failed nothing is recorded any more, whatever later syncs say: the kernel tells of a failure once, and has what
+ *     it could not write for written from then on.
  *  3. A resumed disk is first cut after its last recorded block: what was written behind it and has no record is gone, all there is hole.
  *  4. The finished disk is recorded elsewhere (transfer/journal.h), after it was synced; only then this file is removed. */
 #pragma once

@@ -28,6 +28,7 @@ struct disk_output {
 	struct qcow2_writer *qcow2; /* NULL: raw */
 	uint64_t dirty;             /* before this, it may hold something other than zeros where nothing was written yet */
 	bool punches;               /* holes can be made, and read as zeros */
+	int lost;                   /* errno of a sync that failed; 0: none did */
 	atomic_bool cached;         /* something went through the page cache since writeback was last started */
 	uint64_t flushed;           /* up to where writeback was started */
 };
@@ -313,7 +314,11 @@ void output_passed(struct disk_output *o, uint64_t end)
 
 int output_sync(struct disk_output *o, struct error **err)
 {
-	return o->path && fdatasync(o->fd) < 0 ? error_set_errno(err, errno, "cannot sync %s", o->path) : 0;
+	/* The kernel tells of a failure once, and has what it could not write for written from then on: that a later try succeeds says
+	 * nothing. */
+	if (o->path && !o->lost && fdatasync(o->fd) < 0)
+		o->lost = errno;
+	return o->lost ? error_set_errno(err, o->lost, "cannot sync %s", o->path) : 0;
 }
 
 int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err)

@@ -35,7 +35,7 @@ int output_write_block(struct disk_output *o, const unsigned char *block, size_t
 		       struct error **err);
 /* Everything before `end` was written: lets go of the cache behind it. One thread only. */
 void output_passed(struct disk_output *o, uint64_t end);
-/* Waits until the storage has it (fdatasync). */
+/* Waits until the storage has it (fdatasync). Once that failed it always does. */
 int output_sync(struct disk_output *o, struct error **err);
 /* All of a disk of this capacity was written; what its format still wants is written, too. sync: and waits until the storage has all. */
 int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err);

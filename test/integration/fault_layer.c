@@ -7,6 +7,8 @@
  *   ENOSPC   this and all later writes fail, the first after half of its bytes; so does making files longer by allocation
  *   EIO      the same without a half
  *   flip     this write is done with another bit than it should
+ *   sync     the first sync from this operation on fails, and what was written since the one before is lost as by power: the kernel, which
+ *            could not write it, has forgotten it, so that all later syncs succeed
  *   nopunch  holes cannot be made ($FAULT_AT means nothing)
  *
  * With $FAULT_WHILE it does so only while there is a file of this name.
@@ -207,9 +209,9 @@ static ssize_t write_some(int fd, const void *data, size_t len, off_t at)
 		pthread_mutex_unlock(&lock);
 		return done;
 	}
-	if (kind("flip"))
+	if (kind("flip") || kind("sync"))
 		now = false;
-	if (kind("power"))
+	if (kind("power") || kind("sync"))
 		remember_range(path, at < 0 ? lseek(fd, 0, SEEK_CUR) : at, (off_t)len);
 	done = do_write(fd, data, now ? (len >= 2 * PAGE ? len / 2 / PAGE * PAGE : kind("ENOSPC") ? 0 : len / 2) : len, at);
 	if (now && !failing())
@@ -220,21 +222,21 @@ static ssize_t write_some(int fd, const void *data, size_t len, off_t at)
 }
 
 /* An operation that is done, or cut before it. */
-#define PLAIN(fd, before, call, after)                      \
-	do {                                                \
-		int path = path_of(fd), result;             \
-		if (path < 0)                               \
-			return (call);                      \
-		pthread_mutex_lock(&lock);                  \
-		if (count() && !kind("flip") && !failing()) \
-			cut();                              \
-		if (kind("power")) {                        \
-			before;                             \
-		}                                           \
-		result = (call);                            \
-		after;                                      \
-		pthread_mutex_unlock(&lock);                \
-		return result;                              \
+#define PLAIN(fd, before, call, after)                                       \
+	do {                                                                 \
+		int path = path_of(fd), result;                              \
+		if (path < 0)                                                \
+			return (call);                                       \
+		pthread_mutex_lock(&lock);                                   \
+		if (count() && !kind("flip") && !kind("sync") && !failing()) \
+			cut();                                               \
+		if (kind("power") || kind("sync")) {                         \
+			before;                                              \
+		}                                                            \
+		result = (call);                                             \
+		after;                                                       \
+		pthread_mutex_unlock(&lock);                                 \
+		return result;                                               \
 	} while (0)
 
 ssize_t pwrite64(int fd, const void *data, size_t len, off_t at)
@@ -283,14 +285,28 @@ int fallocate(int fd, int mode, off_t from, off_t len)
 	return fallocate64(fd, mode, from, len);
 }
 
+static int sync_file(long call, int fd)
+{
+	static bool failed;
+
+	if (!kind("sync") || failed || operations < atol(setting("FAULT_AT")))
+		return (int)syscall(call, fd);
+	failed = true;
+	lose();
+	for (int i = 0; i < PATHS; i++)
+		synced(i);
+	errno = EIO;
+	return -1;
+}
+
 int fdatasync(int fd)
 {
-	PLAIN(fd, , (int)syscall(SYS_fdatasync, fd), if (!result) synced(path));
+	PLAIN(fd, , sync_file(SYS_fdatasync, fd), if (!result) synced(path));
 }
 
 int fsync(int fd)
 {
-	PLAIN(fd, , (int)syscall(SYS_fsync, fd), if (!result) synced(path));
+	PLAIN(fd, , sync_file(SYS_fsync, fd), if (!result) synced(path));
 }
 
 __attribute__((destructor)) static void report(void)

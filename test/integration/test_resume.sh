@@ -130,6 +130,18 @@ for kind in ENOSPC EIO; do
 done
 note "a full and a broken disk"
 
+# A sync that fails takes with it what was written before, and the next one succeeds: nothing of that may be taken for written.
+for ((at = 8; at < operations - 3; at += 15)); do
+	fresh
+	convert_cut sync $at $at "$WORK/disk.vmdk" && fail "a failed sync at $at was not noticed"
+	assert_contains "a failed sync at $at" "$(<"$WORK/said")" "cannot"
+	resumed "$WORK/disk.vmdk" "$WORK/disk.raw" "a failed sync at $at" >/dev/null
+done
+fresh
+convert_cut sync $((${large% *} / 2)) 1 "$WORK/large.raw" && fail "a failed sync was not noticed"
+resumed "$WORK/large.raw" "$WORK/large.raw" "a failed sync" >/dev/null
+note "syncs that fail"
+
 # A qcow2 image that was cut is none, or is right: its header comes last. It cannot be gone on with, and says so.
 image=$WORK/out.raw.qcow2
 qcow2_cut() { # qcow2_cut KIND AT
