@@ -186,6 +186,15 @@ static int check_output(const struct disk_pipeline_options *out, const struct im
 	return 0;
 }
 
+/* Whether what was read of it before is still so: it is one file, of which the journal's identity tells when it was changed. What is on a
+ * device, or consists of several files, may have been changed meanwhile; each block of it is compared. */
+static bool stays(const struct disk_image_info *info)
+{
+	struct stat st;
+
+	return info->file_count == 1 && stat(info->files[0].name, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 /* Reads an image in a file, part by part. */
 static int convert_image(const struct image_file *file, struct disk_pipeline *pipeline, struct meter_watch *watch, bool quiet,
 			 struct error **err)
@@ -195,8 +204,7 @@ static int convert_image(const struct image_file *file, struct disk_pipeline *pi
 	for (size_t i = 0; i < info->problem_count; i++)
 		fprintf(stderr, "vm-import-controller: %s\n", info->problems[i]);
 	meter_watch_begin(watch, info->capacity, quiet);
-	/* The identity that a journal goes by is of this file only. */
-	return disk_pipeline_pull(pipeline, file->image, info->file_count == 1 ? disk_pipeline_resume(pipeline) : 0, err);
+	return disk_pipeline_pull(pipeline, file->image, stays(info) ? disk_pipeline_resume(pipeline) : 0, err);
 }
 
 /* Whether it is to be read from its start to its end; else it is a file of which any part can be read. */
@@ -386,10 +394,10 @@ static int run(int argc, char **argv)
 	if (resume && asprintf(&journal, "%s.journal", pipeline.path) < 0)
 		journal = NULL;
 	pipeline.journal = journal;
-	/* A raw image in a file goes on where it was, unless it was changed; of a stream each block is compared. */
+	/* An image in a file goes on where it was, unless it was changed, or is read as something else; of a stream each block is compared. */
 	if (resume && stat(argv[0], &st) == 0 && S_ISREG(st.st_mode) &&
-	    asprintf(&identity, "%s %jd %jd %jd.%09ld", argv[0], (intmax_t)st.st_ino, (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
-		     st.st_mtim.tv_nsec) < 0)
+	    asprintf(&identity, "%s %s %jd %jd %jd %jd.%09ld", argv[0], pipeline.format ? pipeline.format : "", (intmax_t)st.st_dev,
+		     (intmax_t)st.st_ino, (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec) < 0)
 		identity = NULL;
 	pipeline.identity = identity ? identity : argv[0];
 	log_setup(LOG_ERROR, false);

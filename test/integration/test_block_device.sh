@@ -71,6 +71,13 @@ for input in vmdk raw; do
 	done
 done
 note "a device is gone on with"
+# Read from one that is changed meanwhile.
+attach $((32 * 1024 * 1024))
+file() { FAULT_FILES=$WORK/file "$@" "$VIC" convert -q --resume=1 "$device" "$WORK/file"; }
+{ file env FAULT_KIND=kill FAULT_AT=100 LD_PRELOAD="$FAULT_LAYER" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"; } 2>/dev/null && fail "was not cut"
+head -c 1000000 /dev/urandom | dd of="$device" conv=notrunc,fsync status=none
+file env >/dev/null
+cmp "$device" "$WORK/file" || fail "what was changed on the device is missing"
 
 attach $((16 * 1024 * 1024))
 assert_fails 1 "$VIC" convert -q "$WORK/disk.vmdk" "$device" 2>"$WORK/said"

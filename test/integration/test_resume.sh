@@ -201,4 +201,11 @@ printf 'changed' | dd of="$WORK/in.raw" bs=1 seek=5000000 conv=notrunc status=no
 raw FAULT_KIND=none >"$WORK/digest"
 assert_same "$out" "$WORK/in.raw"
 assert_fails 1 "$VIC" verify -q "$WORK/large.raw" "$(<"$WORK/digest")" 2>/dev/null
+# ... or read as another disk: the one in it, then the file itself.
+fresh
+qemu-img convert -f raw -O qcow2 "$WORK/large.raw" "$WORK/in.raw"
+as() { { faulty "${@:2}" "$VIC" convert -q --digest --resume=1 --format $1 "$WORK/in.raw" "$out"; } 2>/dev/null; }
+as qcow2 FAULT_KIND=kill FAULT_AT=$((${large% *} - 10)) && fail "was not cut"
+as raw FAULT_KIND=none >/dev/null
+assert_same "$out" "$WORK/in.raw"
 note "raw files go on where they were"
