@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "cmd/advice.h"
 #include "cmd/cmd.h"
 #include "cmd/image_file.h"
 #include "cmd/meter.h"
@@ -313,7 +314,7 @@ static int tell_failure(const struct error *err, const char *path, bool begun, b
 	bool interrupted = err && err->class == ERROR_CANCELLED;
 	struct stat st;
 
-	fprintf(stderr, "vm-import-controller: %s", interrupted ? "interrupted" : error_message(err));
+	fprintf(stderr, "vm-import-controller: %s%s", interrupted ? "interrupted" : error_message(err), advice_of(err));
 	if (begun && resume)
 		fprintf(stderr, "; %s is incomplete; the same command goes on", path);
 	else if (begun && lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || unlink(path) < 0))
@@ -323,6 +324,11 @@ static int tell_failure(const struct error *err, const char *path, bool begun, b
 		fprintf(stderr, "; %s was not finished and is removed", path);
 	fputc('\n', stderr);
 	return interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
+}
+
+static bool is_format(const char *name)
+{
+	return !strcmp(name, "vmdk-stream") || !strcmp(name, "vmdk") || !strcmp(name, "qcow2") || !strcmp(name, "raw");
 }
 
 static int run(int argc, char **argv)
@@ -343,6 +349,8 @@ static int run(int argc, char **argv)
 		switch (id) {
 		case FORMAT:
 			pipeline.format = scan.value;
+			if (!is_format(scan.value))
+				id = option_scan_refuse(&scan, "--format takes vmdk-stream, vmdk, qcow2 or raw, not %s", scan.value);
 			break;
 		case 'O':
 			output = scan.value;

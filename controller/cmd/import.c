@@ -389,7 +389,8 @@ static int carry_out(const struct import_options *o, struct error **err)
 	int code = EXIT_FAILED;
 
 	if (mkdir(o->directory, 0755) < 0 && errno != EEXIST) {
-		error_set_errno(err, errno, "cannot create the output directory %s", o->directory);
+		error_set_errno(err, errno, "cannot create the output directory %s%s", o->directory,
+				errno == ENOENT ? " (make the one above it first)" : "");
 		return EXIT_FAILED;
 	}
 	lock = lock_directory(o->directory, err);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cmd/advice.h"
 #include "cmd/cmd.h"
 #include "cmd/image_file.h"
 
@@ -139,13 +140,15 @@ static int run(int argc, char **argv)
 	struct option_scan scan;
 	const char *format = NULL;
 	bool json = false, fast = false, quiet = false;
-	int id;
+	int id = 0;
 
 	option_scan_begin(&scan, &command_inspect, argc, argv);
-	while ((id = option_scan_next(&scan)) > 0) {
+	while (id >= 0 && (id = option_scan_next(&scan)) > 0) {
 		switch (id) {
 		case FORMAT:
 			format = scan.value;
+			if (strcmp(format, "raw") && strcmp(format, "vmdk") && strcmp(format, "qcow2"))
+				id = option_scan_refuse(&scan, "--format takes vmdk, qcow2 or raw, not %s", format);
 			break;
 		case JSON:
 			json = true;
@@ -175,6 +178,6 @@ static int run(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (failed && !json)
-		fprintf(stderr, "vm-import-controller: %s\n", error_message(failed));
+		fprintf(stderr, "vm-import-controller: %s%s\n", error_message(failed), advice_of(failed));
 	return failed ? EXIT_FAILED : EXIT_DONE;
 }

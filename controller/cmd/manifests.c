@@ -12,6 +12,7 @@
 #include "json/yaml.h"
 
 #define STDIN_MAX (16u << 20)
+#define OTHERS_MAX 400 /* bytes of a list of names */
 
 bool manifests_add(struct manifests *m, const char *file)
 {
@@ -83,10 +84,12 @@ static int check(const json_t *crds, const json_t *object, struct error **err)
 int manifests_apply(const struct manifests *m, struct store *store, struct error **err)
 {
 	AUTO_JSON json_t *crds = crds_load(err);
+	AUTO_BUFFER struct buffer others = { 0 };
 	size_t imports = 0;
 
 	if (!crds)
 		return -1;
+	buffer_init(&others, OTHERS_MAX);
 
 	for (size_t f = 0; f < m->count; f++) {
 		AUTO_JSON json_t *documents = load(m->files[f], err);
@@ -98,14 +101,23 @@ int manifests_apply(const struct manifests *m, struct store *store, struct error
 		json_array_foreach (documents, i, object) {
 			const char *kind = json_path_string(object, "kind");
 
-			if (!manifests_want(m, object))
+			if (!manifests_want(m, object)) { /* an import, and not the one that is meant */
+				const char *ns = json_path_string(object, "metadata.namespace");
+				const char *name = json_path_string(object, "metadata.name");
+
+				buffer_addf(&others, "%s%s/%s", others.len ? ", " : "", ns ? ns : "default", name ? name : "");
 				continue;
+			}
 			imports += kind && !strcmp(kind, api_vmimports.kind);
 			if (check(crds, object, err) < 0 || dir_store_apply(store, object, err) < 0)
 				return error_wrap(err, "%s, document %zu", m->files[f], i + 1);
 		}
 	}
 	if (!imports && m->only)
-		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s", m->only);
-	return imports ? 0 : error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport");
+		return error_set(err, ERROR_PERMANENT, "NothingToDo", "no manifest holds a VirtualMachineImport named %s%s%s", m->only,
+				 others.len ? "; there are " : "", others.len ? others.data : "");
+	return imports ? 0
+		       : error_set(
+				 err, ERROR_PERMANENT, "NothingToDo",
+				 "no manifest holds a VirtualMachineImport, which says what to import; name the file that has one with -f, too");
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cmd/advice.h"
 #include "cmd/cmd.h"
 #include "cmd/image_file.h"
 #include "cmd/meter.h"
@@ -40,13 +41,16 @@ const struct command command_verify = {
 
 static int make_digest(const char *path, uint64_t capacity, bool quiet, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
-	CLEANUP(meter_watch_end) struct meter_watch watch;
+	CLEANUP(meter_watch_end) struct meter_watch watch = { 0 };
 	struct disk_digest_options options = { .size = capacity, .guest_bytes = &watch.position };
 	uint64_t whole = capacity;
 	struct stat st;
 
-	if (!whole && stat(path, &st) == 0 && S_ISREG(st.st_mode))
+	if (!whole && stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
 		whole = (uint64_t)st.st_size;
+		if (!whole)
+			return error_set(err, ERROR_PERMANENT, "FileTruncated", "%s is empty", path);
+	}
 	meter_watch_begin(&watch, whole, quiet);
 	return disk_digest_file(path, &options, out, err);
 }
@@ -111,7 +115,7 @@ static int run(int argc, char **argv)
 		return scan.exit_code;
 	if (is_image(argv[0], format, capacity) ? make_image_digest(argv[0], format, quiet, digest, &err) < 0
 						: make_digest(argv[0], capacity, quiet, digest, &err) < 0) {
-		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
+		fprintf(stderr, "vm-import-controller: %s%s\n", error_message(err), advice_of(err));
 		return EXIT_FAILED;
 	}
 	if (strcmp(digest, argv[1])) {

@@ -119,7 +119,7 @@ static int not_a_vmdk(const struct vmdk *v, struct error **err)
 	if (v->head_len >= 11 && !memcmp(v->head, "# Disk Desc", 11))
 		return error_set(err, ERROR_PERMANENT, "NotAStream", "this is the text descriptor of a VMDK, not a streamOptimized one");
 	if (is_text) /* passing: what servers say while they are busy or start */
-		return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "the server sent a text instead of a VMDK: \"%s\"", text);
+		return error_set(err, ERROR_TRANSIENT, "NotAVMDK", "a text came instead of a VMDK: \"%s\"", text);
 	return error_set(err, ERROR_PERMANENT, "NotAVMDK", "the stream is no VMDK: it begins with the bytes %02x %02x %02x %02x",
 			 v->head[0], v->head[1], v->head[2], v->head[3]);
 }

@@ -172,14 +172,19 @@ static void excerpt(const char *body, char out[EXCERPT_SIZE])
 }
 
 /* What servers say to http at a port of https. There is no standard for it; these are nginx's, Apache's and Go's words. */
-static bool wants_https(const char *url, const struct http_response *r)
+int http_check_scheme(const char *url, const struct http_response *r, struct error **err)
 {
 	static const char *const words[] = { "sent to HTTPS port", "SSL-enabled server port", "to an HTTPS server" };
 
-	for (size_t i = 0; r->status == 400 && is_http(url) && i < sizeof words / sizeof *words; i++)
-		if (strcasestr(r->body, words[i]))
-			return true;
-	return false;
+	for (size_t i = 0; r->status == 400 && is_http(url) && i < sizeof words / sizeof *words; i++) {
+		if (strcasestr(r->body, words[i])) {
+			AUTO_FREE char *shown = http_shown_url(url);
+
+			return error_set_code(err, ERROR_PERMANENT, "HTTPStatus", r->status,
+					      "%s is refused, for the port is one of https: write https:// in the URL", shown ? shown : "");
+		}
+	}
+	return 0;
 }
 
 int http_refuse(const char *method, const char *url, const struct http_response *r, struct error **err)
@@ -187,9 +192,6 @@ int http_refuse(const char *method, const char *url, const struct http_response 
 	AUTO_FREE char *shown = http_shown_url(url);
 	char text[EXCERPT_SIZE];
 
-	if (wants_https(url, r))
-		return error_set_code(err, ERROR_PERMANENT, "HTTPStatus", r->status,
-				      "%s is refused, for the port is one of https: write https:// in the URL", shown ? shown : "");
 	excerpt(r->body, text);
 	return error_set_code(err, http_status_class(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
 			      shown ? shown : "", r->status, *text ? ": " : "", text);

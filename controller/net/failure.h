@@ -19,5 +19,8 @@ int http_explain_no_tls(const char *url, struct error **err);
 /* Sets the error of a request to an address that it must not reach: which, and why not. Returns -1. */
 int http_explain_refusal(const char *url, const char *refused, struct error **err);
 
+/* Whether the answer is other than that http was spoken at a port of https; else -1 (permanent, HTTPStatus). */
+int http_check_scheme(const char *url, const struct http_response *response, struct error **err);
+
 /* Sets the error of an answer outside 200..299. Returns -1. */
 int http_refuse(const char *method, const char *url, const struct http_response *response, struct error **err);

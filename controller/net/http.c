@@ -535,6 +535,10 @@ int http_perform(struct http_client *c, const struct http_request *q, struct htt
 	buffer_init(&x.body, q->sink ? REFUSAL_MAX : q->max_body ? q->max_body : BODY_MAX);
 	buffer_init(&x.headers, HEADERS_MAX);
 	result = follow(c, &x, response, err);
+	if (result == 0 && http_check_scheme(response->effective_url, response, err) < 0) {
+		http_response_free(response);
+		result = -1;
+	}
 	error_free(x.error);
 	buffer_free(&x.body);
 	buffer_free(&x.headers);

@@ -77,7 +77,7 @@ struct http_response {
 };
 
 /* Runs the request. Fails (transient, reason ConnectionFailed, TLSFailed, TimedOut, ...) when there was no complete HTTP answer; an
- * answer of any status is success here. A refused certificate (TLSFailed) is permanent, as is a refused address (AddressRefused), and the message says which (subject, issuer,
+ * answer of any status is success here, but one that says that http was spoken at a port of https (HTTPStatus, permanent). A refused certificate (TLSFailed) is permanent, as is a refused address (AddressRefused), and the message says which (subject, issuer,
  * fingerprints) and why. Messages hold neither user, password nor query of a URL, and are valid UTF-8. */
 int http_perform(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
 

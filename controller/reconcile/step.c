@@ -82,6 +82,9 @@ int step_session(struct step *s, struct session **session, struct error **err)
 		return error_set(err, ERROR_PERMANENT, "SourceKindUnknown", "spec.sourceCluster.kind \"%s\" is no kind of source",
 				 ref->kind ? ref->kind : "");
 	object = store_get(s->r->options.store, resource, ns, ref->name ? ref->name : "", err);
+	if (!object && err && *err && (*err)->class == ERROR_NOT_FOUND)
+		return error_set(err, ERROR_NOT_FOUND, "NotFound", "there is no %s %s/%s; create it, or correct spec.sourceCluster",
+				 resource->kind, ns, ref->name ? ref->name : "");
 	if (!object)
 		return error_wrap(err, "cannot read the %s %s/%s", resource->kind, ns, ref->name ? ref->name : "");
 	if (session_get(s->r->sessions, object, session, err) < 0)

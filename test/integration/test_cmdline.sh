@@ -3,7 +3,7 @@
 # complaints name what is wrong.
 # timeout: 240
 . "$(dirname "$0")/lib.sh"
-need mandoc bash zsh fish jq
+need mandoc bash zsh fish jq qemu-img
 vic() { "$VIC" "$@"; }
 
 commands=$(vic --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
@@ -77,11 +77,43 @@ complains 'name an input and an output' convert --digest a
 complains 'not written to standard output' convert a -
 for end in vmdk VMDK vhdx vhd vdi qed; do complains 'only raw and qcow2 are written' convert a "b.$end"; done
 complains 'takes a number of MiB' convert --resume=0 a b
+complains 'takes vmdk-stream, vmdk, qcow2 or raw, not vhd' convert --format vhd a b
+complains 'takes vmdk, qcow2 or raw, not vmdk-stream' inspect --format=vmdk-stream a
 complains 'name the manifests' import -o out
 complains 'name a shell' completion tcsh
 complains 'go together' run --tls-key=a
 complains 'no name of a namespace' support-bundle -n 'a/b'
 note "complaints name what is wrong"
+
+# What fails says what to do about it.
+head -c 4M /dev/urandom >"$WORK/whole.raw"
+qemu-img convert -f raw -O vmdk -o subformat=streamOptimized "$WORK/whole.raw" "$WORK/whole.vmdk"
+head -c 2M "$WORK/whole.vmdk" >"$WORK/cut.vmdk"
+: >"$WORK/empty.raw"
+advises() { # advises PART COMMAND...
+	local part=$1
+	shift
+	assert_fails 1 "$VIC" "$@" >"$WORK/said" 2>&1 </dev/null
+	assert_eq "lines of $*" "$(grep -c '^vm-import-controller: ' "$WORK/said")" 1
+	assert_contains "what $* says" "$(<"$WORK/said")" "$part"
+}
+advises 'before its end; copy it again from where it was made' convert -q "$WORK/cut.vmdk" "$WORK/out.raw"
+advises 'copy it again from where it was made' inspect -q "$WORK/cut.vmdk"
+advises 'copy it again from where it was made' verify -q "$WORK/cut.vmdk" "vmid2:$(printf '0%.0s' {1..64})"
+advises 'is empty; copy it again' verify -q "$WORK/empty.raw" "vmid2:$(printf '0%.0s' {1..64})"
+advises 'expected 512; correct --capacity' convert -q --capacity 512 "$WORK/whole.vmdk" "$WORK/out.raw"
+advises 'by how it begins; leave --format away' convert -q --format qcow2 "$WORK/whole.raw" "$WORK/out.raw"
+cat >"$WORK/import.yaml" <<-END2
+	{apiVersion: $GROUP, kind: VirtualMachineImport, metadata: {name: web},
+	 spec: {virtualMachineName: web, sourceCluster: {apiVersion: $GROUP, kind: OvaSource, name: files}}}
+END2
+advises 'named nobody; there are default/web' plan -f "$WORK/import.yaml" --vm nobody
+advises 'make the one above it first' import -f "$WORK/import.yaml" -o "$WORK/not/there"
+echo '{apiVersion: v1, kind: Secret, metadata: {name: s}}' >"$WORK/secret.yaml"
+advises 'name the file that has one with -f' plan -f "$WORK/secret.yaml"
+assert_fails 3 "$VIC" plan -f "$WORK/import.yaml" >"$WORK/said" 2>&1
+assert_contains "a plan without its source" "$(<"$WORK/said")" "there is no OvaSource default/files; create it, or correct spec.sourceCluster"
+note "what fails says what to do"
 
 # A conversion that is stopped leaves no half disk, or one that is gone on with.
 mkfifo "$WORK/pipe"

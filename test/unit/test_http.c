@@ -539,7 +539,8 @@ static void test_http_and_https_mixed_up(void **state)
 	as_plain.tls = NULL;
 	expect_failure((struct http_request){ 0 }, &as_plain, "/", ERROR_TRANSIENT, "ConnectionLost", "write https://");
 	expect_failure((struct http_request){ 0 }, alert, "/", ERROR_TRANSIENT, "InvalidAnswer", "write https:// if it speaks that there");
-	assert_int_equal(http_fetch(client, &(struct http_request){ .url = url }, &r, &err), -1);
+	assert_int_equal(http_perform(client, &(struct http_request){ .url = url }, &r, &err), -1);
+	assert_null(r.body);
 	assert_int_equal(err->code, 400);
 	assert_non_null(strstr(err->message, "the port is one of https: write https:// in the URL"));
 	assert_null(strstr(err->message, PASSWORD));
