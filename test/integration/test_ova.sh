@@ -85,6 +85,8 @@ assert_eq "the time, from a sample" "$(of_plan '.seconds > 0 and .bytesPerSecond
 plan whole "http://127.0.0.1:$WHOLE/signed.ova" || fail "$(<"$WORK/plan")"
 assert_eq "bytes to fetch where it does not" "$(of_plan .bytes)" "$(stat -c %s "$ova")"
 assert_eq "the time, from a sample" "$(of_plan '.seconds > 0 and .bytesPerSecond > 0')" true
+assert_fails 3 plan gone "http://127.0.0.1:$PARTS/not-there.ova"
+assert_contains "the problem of a file that is not there" "$(of_plan '.problems[0]')" "there is no file at spec.url; correct it"
 # A capacity that is not the disk's is told before anything is fetched, where the file's beginning can be had.
 for url in capacity-small capacity-large; do
 	assert_fails 3 plan wrong "http://127.0.0.1:$PARTS/bad-$url.ova"

@@ -80,7 +80,8 @@ static char *find_by_name(struct openstack_session *s, const char *name, struct 
 		found = id;
 	}
 	if (!count) {
-		error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound", "the project has no server with the name or id \"%s\"", name);
+		error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
+			  "the project has no server with the name or id \"%s\"; correct spec.virtualMachineName", name);
 		return NULL;
 	}
 	if (count > 1) {
@@ -265,7 +266,8 @@ json_t *openstack_gather(struct openstack_session *s, const char *id, struct can
 	ports = volumes ? openstack_list(s, OPENSTACK_NETWORK, path, "ports", cancel, &failed) : NULL;
 	networks = ports ? networks_of(s, ports, cancel, &failed) : NULL;
 	if (failed && failed->class == ERROR_NOT_FOUND && !server) {
-		error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound", "the project has no server with the id %s", id);
+		error_set(err, ERROR_NOT_FOUND, "VirtualMachineNotFound",
+			  "the project has no server with the id %s; correct spec.virtualMachineName", id);
 		return NULL;
 	}
 	if (!networks) {

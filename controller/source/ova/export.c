@@ -251,7 +251,9 @@ struct disk_input *ova_export_open(struct source_export *e, size_t i, const char
 	}
 	found = place_find(x->package, file, &place, head, &len, cancel, err);
 	if (found == 0)
-		error_set(err, ERROR_PERMANENT, "NoRanges", "%.200s cannot be read in parts (range requests), as its format needs",
+		error_set(err, ERROR_PERMANENT, "NoRanges",
+			  "%.200s cannot be read in parts (range requests), as its format needs; put it on a web server that sends "
+			  "them, or make the disk a streamOptimized VMDK",
 			  file->href);
 	if (found <= 0)
 		return NULL;

@@ -343,6 +343,11 @@ static int collect_systems(struct ovf *o, const xmlNode *parent, struct error **
 static int read_envelope(struct ovf *o, struct error **err)
 {
 	o->envelope = xmlDocGetRootElement(o->doc);
+	if (o->envelope && !strcasecmp((const char *)o->envelope->name, "html"))
+		return error_set(
+			err, ERROR_PERMANENT, "InvalidDescriptor",
+			"what came is a web page (its outermost element is <html>), and neither an OVA nor an .ovf: correct spec.url, and "
+			"see whether the server wants a login");
 	if (!xml_named(o->envelope, "Envelope"))
 		return error_set(err, ERROR_PERMANENT, "InvalidDescriptor", "the descriptor's outermost element is <%.60s>, not <Envelope>",
 				 o->envelope ? (const char *)o->envelope->name : "");

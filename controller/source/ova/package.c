@@ -107,7 +107,10 @@ static int read_tape(struct package *p, struct tape *tape, bool all, struct text
 	}
 	p->complete = result == 0;
 	if (result == 0 && !t->ovf)
-		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the OVA holds no descriptor (a member whose name ends in .ovf)");
+		return error_set(
+			err, ERROR_PERMANENT, "InvalidArchive",
+			"the OVA holds no descriptor (a member whose name ends in .ovf); spec.url must lead to an OVA as it was exported, or to "
+			"the .ovf beside its files");
 	return result;
 }
 
@@ -306,7 +309,8 @@ static int missing(const struct package *p, const char *name, struct error **err
 				"directory that they are in",
 				name, other);
 	}
-	return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the OVA lacks the file %.200s, which its descriptor names", name);
+	return error_set(err, ERROR_PERMANENT, "InvalidArchive",
+			 "the OVA lacks the file %.200s, which its descriptor names; add it, or export the machine again", name);
 }
 
 int package_check_file(const struct package *p, const struct ovf_file *f, struct error **err)

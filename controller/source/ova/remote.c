@@ -272,7 +272,7 @@ static int fetch_range(const struct remote *r, const char *url, uint64_t from, u
 	if (http_fetch(r->http, &q, &response, err) < 0)
 		return -1;
 	if (!f.passed && response.status == 200) /* on_begin was not called */
-		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the file is empty");
+		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the file is empty; put it on the server again");
 	if (len && !f.whole && f.passed < len)
 		return error_set(err, ERROR_TRANSIENT, "ConnectionLost", "the server sent %llu of %llu bytes", (unsigned long long)f.passed,
 				 (unsigned long long)len);
@@ -346,6 +346,8 @@ int remote_probe(const struct remote *r, struct cancel *cancel, struct error **e
 			error_wrap(&failed,
 				   r->user ? "the user name and password of spec.credentials are refused"
 					   : "the server wants credentials; name a Secret with username and password in spec.credentials");
+		if (failed->class == ERROR_NOT_FOUND)
+			error_wrap(&failed, "there is no file at spec.url; correct it, or put the file there");
 		return error_move(err, move_ptr(failed));
 	}
 	return 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "disk/format.h"
 #include "source/ova/ovf.h"
 #include "source/ova/stream.h"
 
@@ -188,6 +189,22 @@ static int fail(struct tape *t, const char *what, struct error **err)
 	return error_set(err, ERROR_PERMANENT, "InvalidArchive", "%s: %s", what, why ? why : "it is no tar archive");
 }
 
+/* Of what is none from its first bytes on: what it is instead, where that can be told. */
+static int no_archive(const struct tape *t, struct error **err)
+{
+	enum disk_format format = disk_format_of(t->data, t->block_len < DISK_FORMAT_HEAD ? t->block_len : DISK_FORMAT_HEAD);
+
+	if (format != DISK_RAW && !disk_format_is_archive(format))
+		return error_set(err, ERROR_PERMANENT, "InvalidArchive",
+				 "the file is no OVA, but %s%s%s; spec.url must lead to an OVA, or to an .ovf beside its disks",
+				 disk_format_is_image(format) ? "a " : "", disk_format_name(format),
+				 disk_format_is_image(format) ? " image" : "");
+	return error_set(
+		err, ERROR_PERMANENT, "InvalidArchive",
+		"the file is no OVA, nor anything else that is known here: spec.url must lead to an OVA (a tar archive), or to an .ovf "
+		"beside its disks");
+}
+
 static int open_archive(struct tape *t, struct error **err)
 {
 	t->archive = archive_read_new();
@@ -200,9 +217,11 @@ static int open_archive(struct tape *t, struct error **err)
 		return error_set(
 			err, ERROR_PERMANENT, "InvalidArchive",
 			"the file is no OVA, but a ZIP archive; unpack it, and put the OVA, or the .ovf with its files, on the server");
-	if (archive_read_open2(t->archive, t, NULL, on_read, on_skip, NULL) != ARCHIVE_OK)
-		return fail(t, "the file is no OVA", err);
-	return 0;
+	if (archive_read_open2(t->archive, t, NULL, on_read, on_skip, NULL) == ARCHIVE_OK)
+		return 0;
+	if (!t->error && !t->block_at)
+		return no_archive(t, err);
+	return fail(t, "the file is no OVA", err);
 }
 
 static int check_kind(struct archive_entry *e, const char *name, struct error **err)
