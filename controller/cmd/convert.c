@@ -52,7 +52,8 @@ const struct command command_convert = {
 		"qemu-img reads for us: VHD, VHDX, VDI, QED, Parallels, qcow of version 1; - is standard input, where it must be streamOptimized or "
 		"raw. OUT may be a block device: what is to be zero is made so. A file that is there already is written over. One that could not be "
 		"finished, also by a signal, is removed, unless --resume is given.\n"
-		"Extents, parents and backing files are read from the directory of IN only.",
+		"Extents, parents and backing files are read from the directory of IN only, and those of an image on a device not at all. IN must not "
+		"change while it is read; a file that does is an error.",
 	.options = flags,
 	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\"). Exit "
 	       "status: 0 OUT is the disk, 1 it is not (the reason is on standard error), 2 wrong usage, 130 interrupted.",
@@ -90,7 +91,7 @@ static ssize_t stream_read(const struct stream *s, size_t at, struct error **err
 		if (cancel_check(s->cancel, err) < 0)
 			return -1;
 		n = read(s->fd, s->data + at, PIECE - at);
-	} while (n < 0 && errno == EINTR);
+	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
 	return n < 0 ? error_set_errno(err, errno, "cannot read %s", s->name) : n;
 }
 
@@ -115,10 +116,11 @@ static int check_stream(const struct stream *s, struct error **err)
 /* Reads its beginning, which tells what it is, before anything is written. */
 static int stream_open(struct stream *s, const char *in, const char *format, struct cancel *cancel, struct error **err)
 {
-	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	/* A pipe that nobody writes to yet is waited for like its bytes, where the wait can be ended. */
+	AUTO_FD int file = strcmp(in, "-") ? open(in, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 	ssize_t n;
 
-	if (file < 0)
+	if (file < 0 || (strcmp(in, "-") && fcntl(file, F_SETFL, 0) < 0))
 		return error_set_errno(err, errno, "cannot open %s", in);
 	if (!(s->data = malloc(PIECE)))
 		return error_set_errno(err, ENOMEM, "cannot read %s", in);
@@ -205,7 +207,9 @@ static int convert_image(const struct image_file *file, struct disk_pipeline *pi
 	for (size_t i = 0; i < info->problem_count; i++)
 		fprintf(stderr, "vm-import-controller: %s\n", info->problems[i]);
 	meter_watch_begin(watch, info->capacity, quiet);
-	return disk_pipeline_pull(pipeline, file->image, stays(info) ? disk_pipeline_resume(pipeline) : 0, err);
+	if (disk_pipeline_pull(pipeline, file->image, stays(info) ? disk_pipeline_resume(pipeline) : 0, err) < 0)
+		return -1;
+	return disk_image_finish(file->image, err);
 }
 
 /* Whether it is to be read from its start to its end; else it is a file of which any part can be read. */

@@ -142,6 +142,22 @@ gzip -c below.raw >below.raw.gz
 assert_fails 1 "$VIC" convert -q - piped.raw <below.raw.gz 2>message
 assert_contains "gzip" "$(cat message)" "the input is gzip, which is not read here; unpack it first"
 
+note "A pipe that nobody writes to"
+rm -f whole.pipe && mkfifo whole.pipe
+"$VIC" convert -q whole.pipe piped.raw 2>message &
+waits() { [ "$(ls /proc/$!/task | wc -l)" -gt 1 ]; } # for signals, so that one alone does not end it by itself
+wait_for 60 waits
+kill -INT $!
+status=0
+wait $! || status=$?
+assert_eq "the status of an interrupted wait" $status 130
+assert_contains "what is said of it" "$(cat message)" interrupted
+"$VIC" convert -q whole.pipe piped.raw >/dev/null &
+cat below.raw >whole.pipe
+wait $!
+assert_same piped.raw below.raw
+rm piped.raw
+
 note "Archives, and nothing at all"
 touch machine.ovf
 tar -cf archive.tar below.raw
