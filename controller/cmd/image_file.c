@@ -4,6 +4,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/meter.h"
 
@@ -15,12 +16,13 @@ int image_file_open(struct image_file *f, const char *path, const char *format, 
 {
 	struct disk_input *in = disk_input_open(path, err);
 	AUTO_FREE char *real = NULL;
+	struct stat st;
 
 	*f = (struct image_file){ 0 };
 	if (!in)
 		return -1;
 	real = realpath(path, NULL);
-	if (!real)
+	if (!real || stat(real, &st) < 0)
 		error_set_errno(err, errno, "cannot open %s", path);
 	else
 		f->directory = disk_directory_open(dirname(real), err);
@@ -29,7 +31,8 @@ int image_file_open(struct image_file *f, const char *path, const char *format, 
 		return -1;
 	}
 	f->set = disk_directory_set(f->directory);
-	f->image = disk_image_open(in, &f->set, format, err);
+	/* Beside a device are the devices of everybody. */
+	f->image = disk_image_open(in, S_ISBLK(st.st_mode) ? NULL : &f->set, format, err);
 	return f->image ? 0 : -1;
 }
 
@@ -50,7 +53,7 @@ int image_file_digest(const struct image_file *f, bool quiet, struct disk_result
 	if (!workers || !(pipeline = disk_pipeline_new(&options, err)))
 		return -1;
 	meter_watch_begin(&watch, disk_image_info(f->image)->capacity, quiet);
-	if (disk_pipeline_pull(pipeline, f->image, 0, err) < 0)
+	if (disk_pipeline_pull(pipeline, f->image, 0, err) < 0 || disk_image_finish(f->image, err) < 0)
 		return -1;
 	meter_watch_end(&watch);
 	return disk_pipeline_finish(pipeline, result, err);

@@ -29,7 +29,8 @@ const struct command command_inspect = {
 	.description =
 		"Tells the format of a disk image, the capacity of its disk, how much of it is there, the files that it is made of, the digest of its "
 		"content (as \"convert\" would print it) and what is wrong with it. IN is anything that \"convert\" reads from a file.\n"
-		"Extents, parents and backing files are read from the directory of IN only.",
+		"Extents, parents and backing files are read from the directory of IN only, and those of an image on a device not at all. IN must not "
+		"change while it is read; a file that does is an error.",
 	.options = flags,
 	.end = "Exit status: 0 it can be read, also with problems; 1 it cannot (the reason is on standard error, with --json the last of the "
 	       "problems); 2 wrong usage.",

@@ -54,10 +54,11 @@ static int size_of(int fd, const char *path, uint64_t *size, struct error **err)
 static uint64_t next_data(void *arg, uint64_t at, uint64_t size)
 {
 	const struct file *f = arg;
+	struct stat st;
 	off_t data = lseek(f->fd, (off_t)at, SEEK_DATA);
 
-	if (data < 0)
-		return errno == ENXIO ? size : at; /* a device that cannot tell is read whole */
+	if (data < 0) /* a device that cannot tell is read whole, as is a file that was cut meanwhile: that tells where it ends */
+		return errno == ENXIO && fstat(f->fd, &st) == 0 && (uint64_t)st.st_size >= size ? size : at;
 	return (uint64_t)data < at ? at : (uint64_t)data - (uint64_t)data % DISK_DIGEST_BLOCK;
 }
 

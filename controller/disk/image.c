@@ -283,9 +283,14 @@ void disk_image_limit_ahead(struct disk_image *image, size_t most)
 
 int disk_image_finish(struct disk_image *image, struct error **err)
 {
-	for (unsigned i = 0; i < LAYERS_MAX; i++)
+	for (unsigned i = 0; i < LAYERS_MAX; i++) {
+		struct layer *layer = image->layers[i];
+
 		if (image->inputs[i] && disk_input_finish(image->inputs[i], err) < 0)
 			return -1;
+		if (layer && layer->ops->finish && layer->ops->finish(layer, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 

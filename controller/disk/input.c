@@ -89,6 +89,8 @@ struct local {
 	int fd;
 	char *name;
 	uint64_t size;
+	bool regular;
+	struct timespec modified;
 };
 
 static int local_read(void *arg, uint64_t offset, void *data, size_t len, struct error **err)
@@ -119,7 +121,10 @@ static void local_next_data(void *arg, uint64_t at, uint64_t *from, uint64_t *to
 	const struct local *local = arg;
 	off_t data = lseek(local->fd, (off_t)at, SEEK_DATA), hole;
 
-	if (data < 0 && errno == ENXIO)
+	struct stat st;
+
+	/* Where there is no data any more there are zeros, unless the file was cut since: reading it tells. */
+	if (data < 0 && errno == ENXIO && fstat(local->fd, &st) == 0 && (uint64_t)st.st_size >= local->size)
 		*from = *to = local->size;
 	if (data < 0) /* else a file system or device that cannot tell */
 		return;
@@ -127,6 +132,25 @@ static void local_next_data(void *arg, uint64_t at, uint64_t *from, uint64_t *to
 	/* While somebody changes the file, what is told may be odd. */
 	*from = (uint64_t)data < at ? at : (uint64_t)data < local->size ? (uint64_t)data : local->size;
 	*to = hole > data && (uint64_t)hole > *from && (uint64_t)hole < local->size ? (uint64_t)hole : local->size;
+}
+
+/* A device does not tell. */
+static int local_finish(void *arg, struct error **err)
+{
+	const struct local *local = arg;
+	struct stat st;
+
+	if (!local->regular)
+		return 0;
+	if (fstat(local->fd, &st) < 0)
+		return error_set_errno(err, errno, "cannot read %s", local->name);
+	if ((uint64_t)st.st_size == local->size && st.st_mtim.tv_sec == local->modified.tv_sec &&
+	    st.st_mtim.tv_nsec == local->modified.tv_nsec)
+		return 0;
+	return error_set(
+		err, ERROR_TRANSIENT, "InputChanged",
+		"%s was changed while it was read: what came of it is no disk that there ever was; read it while nobody writes to it",
+		local->name);
 }
 
 static void local_close(void *arg)
@@ -138,28 +162,29 @@ static void local_close(void *arg)
 	free(local);
 }
 
-static int size_of(int fd, const char *name, uint64_t *size, struct error **err)
+static int size_of(int fd, const char *name, struct stat *st, uint64_t *size, struct error **err)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, st) < 0)
 		return error_set_errno(err, errno, "cannot read %s", name);
-	if (S_ISBLK(st.st_mode))
+	if (S_ISBLK(st->st_mode))
 		return ioctl(fd, BLKGETSIZE64, size) < 0 ? error_set_errno(err, errno, "cannot tell the size of %s", name) : 0;
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st->st_mode))
 		return error_set(err, ERROR_PERMANENT, "NotADisk", "%s is neither a file nor a block device", name);
-	*size = (uint64_t)st.st_size;
+	*size = (uint64_t)st->st_size;
 	return 0;
 }
 
 struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct error **err)
 {
-	static const struct disk_input_ops ops = { .read = local_read, .next_data = local_next_data, .close = local_close };
+	static const struct disk_input_ops ops = {
+		.read = local_read, .next_data = local_next_data, .finish = local_finish, .close = local_close
+	};
 	AUTO_FD int owned = fd;
 	struct local *local;
 	uint64_t size = 0;
+	struct stat st;
 
-	if (size_of(fd, name, &size, err) < 0)
+	if (size_of(fd, name, &st, &size, err) < 0)
 		return NULL;
 	local = calloc(1, sizeof *local);
 	if (!local || !(local->name = strdup(name))) {
@@ -169,6 +194,8 @@ struct disk_input *disk_input_of_descriptor(int fd, const char *name, struct err
 	}
 	local->fd = move_fd(&owned);
 	local->size = size;
+	local->regular = S_ISREG(st.st_mode);
+	local->modified = st.st_mtim;
 	return disk_input_new(name, size, &ops, local, err);
 }
 

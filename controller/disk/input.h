@@ -19,7 +19,8 @@ struct disk_input_ops {
 	/* Where the next data at or after `at` lies, as [*from, *to); *from is the size when there is none. What is between is zero. NULL: it
 	 * cannot be told. */
 	void (*next_data)(void *arg, uint64_t at, uint64_t *from, uint64_t *to);
-	/* All that was needed has been read: was it right, where only the whole file shows that (a checksum)? May be NULL. */
+	/* All that was needed has been read: was it right, where only the end shows that (a checksum, a file that was changed meanwhile)?
+	 * May be NULL. */
 	int (*finish)(void *arg, struct error **err);
 	void (*share_ahead)(void *arg, const _Atomic size_t *most); /* disk_input_share_ahead; may be NULL */
 	void (*close)(void *arg);                                   /* may be NULL */

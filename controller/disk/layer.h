@@ -43,6 +43,8 @@ struct layer {
 struct layer_ops {
 	/* What is at byte `at`, for at most `most` bytes (1 at least, within the capacity). */
 	int (*map)(struct layer *layer, uint64_t at, uint64_t most, struct run *run, struct error **err);
+	/* disk_input_finish for what the layer itself has opened; NULL: nothing. */
+	int (*finish)(struct layer *layer, struct error **err);
 	void (*free)(struct layer *layer);
 };
 

@@ -190,8 +190,12 @@ static int serve_write(struct connection *c, const unsigned char handle[8], uint
 		uint32_t in = (uint32_t)(offset % NBD_PIECE), n = len < NBD_PIECE - in ? len : NBD_PIECE - in;
 		void *room = c->export->room(c->export->arg, offset, n, err);
 
-		if (!room || receive(c, room, n, err) < 0)
+		if (!room)
 			return -1;
+		if (receive(c, room, n, err) < 0) {
+			memset(room, 0, n); /* what was there is another disk's */
+			return -1;
+		}
 		offset += n;
 		len -= n;
 	}

@@ -322,7 +322,7 @@ static int read_header(struct disk_image *image, struct qcow2 *q, struct parent 
 
 struct layer *qcow2_layer_open(struct disk_image *image, struct disk_input *in, struct parent *parent, struct error **err)
 {
-	static const struct layer_ops ops = { qcow2_map, qcow2_free };
+	static const struct layer_ops ops = { .map = qcow2_map, .free = qcow2_free };
 	struct qcow2 *q = calloc(1, sizeof *q);
 	CLEANUP(layer_free_p) struct layer *layer = q ? &q->layer : NULL;
 

@@ -36,7 +36,7 @@ static void raw_free(struct layer *layer)
 
 struct layer *raw_layer_new(struct disk_input *in, const char *name, uint64_t at, uint64_t len, struct error **err)
 {
-	static const struct layer_ops ops = { raw_map, raw_free };
+	static const struct layer_ops ops = { .map = raw_map, .free = raw_free };
 	uint64_t size = disk_input_size(in);
 	struct raw_layer *r;
 

@@ -67,6 +67,8 @@ static int open_extent(struct vmdk *v, size_t i, struct error **err)
 	struct extent *e = &v->extents[i];
 	size_t problems = v->image->info.problem_count;
 
+	if (v->input && !v->checking && disk_input_finish(v->input, err) < 0)
+		return -1;
 	close_extent(v);
 	v->input = v->image->set->open(v->image->set->arg, e->what.file, err);
 	if (!v->input)
@@ -125,6 +127,13 @@ static int vmdk_map(struct layer *layer, uint64_t at, uint64_t most, struct run 
 	return 0;
 }
 
+static int vmdk_finish(struct layer *layer, struct error **err)
+{
+	const struct vmdk *v = (const struct vmdk *)layer;
+
+	return v->input ? disk_input_finish(v->input, err) : 0;
+}
+
 static void vmdk_free(struct layer *layer)
 {
 	struct vmdk *v = (struct vmdk *)layer;
@@ -158,7 +167,7 @@ static int take_extents(struct vmdk *v, struct vmdk_descriptor *d, struct error 
 
 static struct layer *layer_of_extents(struct disk_image *image, struct vmdk_descriptor *d, const char *name, struct error **err)
 {
-	static const struct layer_ops ops = { vmdk_map, vmdk_free };
+	static const struct layer_ops ops = { vmdk_map, vmdk_finish, vmdk_free };
 	struct vmdk *v = calloc(1, sizeof *v);
 	CLEANUP(layer_free_p) struct layer *layer = v ? &v->layer : NULL;
 

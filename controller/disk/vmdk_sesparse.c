@@ -168,7 +168,7 @@ static int read_headers(struct sesparse *s, struct error **err)
 
 struct layer *vmdk_sesparse_layer_new(struct disk_image *image, struct disk_input *in, const char *name, struct error **err)
 {
-	static const struct layer_ops ops = { sesparse_map, sesparse_free };
+	static const struct layer_ops ops = { .map = sesparse_map, .free = sesparse_free };
 	struct sesparse *s = calloc(1, sizeof *s);
 
 	if (!s) {

@@ -232,7 +232,7 @@ static int set_geometry(struct sparse *s, uint64_t capacity, uint64_t grain, uin
 
 static struct sparse *new_sparse(struct disk_image *image, struct disk_input *in, const char *name, struct error **err)
 {
-	static const struct layer_ops ops = { sparse_map, sparse_free };
+	static const struct layer_ops ops = { .map = sparse_map, .free = sparse_free };
 	struct sparse *s = calloc(1, sizeof *s);
 
 	if (!s) {

@@ -79,6 +79,13 @@ head -c 1000000 /dev/urandom | dd of="$device" conv=notrunc,fsync status=none
 file env >/dev/null
 cmp "$device" "$WORK/file" || fail "what was changed on the device is missing"
 
+# An image on a device names no other devices, which are all beside it.
+attach $((32 * 1024 * 1024))
+qemu-img create -q -f qcow2 -u -b "${device##*/}" -F raw "$WORK/names.qcow2" 1M
+dd if="$WORK/names.qcow2" of="$device" conv=notrunc,fsync status=none
+assert_fails 1 "$VIC" convert -q "$device" "$WORK/file" 2>"$WORK/said"
+assert_contains "the error of an image that names a device" "$(<"$WORK/said")" "${device##*/}\", and no other files may be read here"
+
 attach $((16 * 1024 * 1024))
 assert_fails 1 "$VIC" convert -q "$WORK/disk.vmdk" "$device" 2>"$WORK/said"
 assert_contains "the error of a small device" "$(<"$WORK/said")" "$device has 16777216 bytes, the disk $size: $((size - 16777216)) bytes are missing"
