@@ -626,7 +626,7 @@ void disk_pipeline_free(struct disk_pipeline *p)
 	while (retire(p, true))
 		;
 	/* What is right so far is not to be fetched or written again. */
-	if (p->journal && !p->finished_well)
+	if (p->journal && p->output && !p->finished_well)
 		checkpoint(p, NULL);
 	if (p->current) {
 		workers_give_data(p->options.workers, &p->share, move_ptr(p->current->data));
