@@ -321,11 +321,19 @@ int output_sync(struct disk_output *o, struct error **err)
 	return o->lost ? error_set_errno(err, o->lost, "cannot sync %s", o->path) : 0;
 }
 
+/* What a server of files has no room for it may tell only when a descriptor is closed. */
+static int close_one(struct disk_output *o, struct error **err)
+{
+	int fd = o->path ? fcntl(o->fd, F_DUPFD_CLOEXEC, 0) : -1;
+
+	return o->path && (fd < 0 || close(fd) < 0) ? error_set_errno(err, errno, "cannot write %s to its end", o->path) : 0;
+}
+
 int output_finish(struct disk_output *o, uint64_t capacity, bool sync, struct error **err)
 {
-	if (o->qcow2)
-		return qcow2_writer_finish(o->qcow2, capacity, sync, err);
-	return sync ? output_sync(o, err) : 0;
+	if (o->qcow2 && qcow2_writer_finish(o->qcow2, capacity, sync, err) < 0)
+		return -1;
+	return !sync ? close_one(o, err) : o->qcow2 ? 0 : output_sync(o, err);
 }
 
 static ssize_t read_some(int fd, unsigned char *data, size_t len, uint64_t at)

@@ -9,6 +9,7 @@
  *   flip     this write is done with another bit than it should
  *   sync     the first sync from this operation on fails, and what was written since the one before is lost as by power: the kernel, which
  *            could not write it, has forgotten it, so that all later syncs succeed
+ *   close    closing fails, as where a server has no room for what was written ($FAULT_AT means nothing)
  *   nopunch  holes cannot be made ($FAULT_AT means nothing)
  *
  * With $FAULT_WHILE it does so only while there is a file of this name.
@@ -283,6 +284,17 @@ int fallocate64(int fd, int mode, off_t from, off_t len)
 int fallocate(int fd, int mode, off_t from, off_t len)
 {
 	return fallocate64(fd, mode, from, len);
+}
+
+int close(int fd)
+{
+	bool fails = kind("close") && path_of(fd) >= 0;
+	int result = (int)syscall(SYS_close, fd);
+
+	if (!fails)
+		return result;
+	errno = EDQUOT;
+	return -1;
 }
 
 static int sync_file(long call, int fd)

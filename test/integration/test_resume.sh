@@ -184,6 +184,12 @@ fresh
 assert_contains "the error at the limit" "$(<"$WORK/said")" "$out"
 assert_contains "the error at the limit" "$(<"$WORK/said")" "bytes"
 
+# What is not synced may be refused when it is closed.
+for to in "$out" "$image"; do
+	faulty FAULT_KIND=close "$VIC" convert -q "$WORK/disk.vmdk" "$to" >"$WORK/said" 2>&1 && fail "the failed close of $to was not noticed"
+	assert_contains "the error of a failed close" "$(<"$WORK/said")" "cannot write $to to its end: Disk quota exceeded"
+done
+
 # A raw file is not even read again.
 fresh
 cp "$WORK/large.raw" "$WORK/in.raw"
