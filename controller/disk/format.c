@@ -18,6 +18,7 @@ static const struct {
 	{ DISK_VMDK_SPARSE, 0, 4, "KDMV" },
 	{ DISK_VMDK_COWD, 0, 4, "COWD" },
 	{ DISK_VMDK_SESPARSE, 0, 8, "\xbe\xba\xfe\xca\0\0\0\0" },
+	{ DISK_VMDK_DESCRIPTOR, 0, 14, "\xff\xfe#\0 \0D\0i\0s\0k\0" }, /* in UTF-16, by an editor: refused where it is read */
 	{ DISK_QCOW2, 0, 8, "QFI\xfb\0\0\0\2" },
 	{ DISK_QCOW2, 0, 8, "QFI\xfb\0\0\0\3" },
 	{ DISK_QCOW1, 0, 8, "QFI\xfb\0\0\0\1" },
@@ -43,12 +44,15 @@ static const struct {
 	{ DISK_ZIP, 0, 4, "PK\3\4" },
 };
 
-/* VMware writes "# Disk DescriptorFile" first; others put comments and empty lines before it, or have only the version. */
+/* VMware writes "# Disk DescriptorFile" first; others put comments and empty lines before it, or have only the version. Editors put a mark
+ * in front that the text is UTF-8. */
 static bool is_descriptor(const char *text, size_t len)
 {
 	static const char mark[] = "# Disk DescriptorFile", version[] = "version=";
 	const char *end = text + len;
 
+	if (len > 3 && !memcmp(text, "\xef\xbb\xbf", 3))
+		text += 3;
 	while (text < end) {
 		const char *line = text, *stop = memchr(text, '\n', (size_t)(end - text));
 		size_t n = (size_t)((stop ? stop : end) - line);

@@ -213,6 +213,10 @@ int vmdk_descriptor_parse(const char *text, size_t len, const char *name, struct
 	struct line l = { .p = text, .file = name };
 	bool has_parent_cid = false;
 
+	if (len > 2 && !memcmp(text, "\xff\xfe", 2))
+		return error_set(err, ERROR_PERMANENT, "InvalidImage", "the descriptor %s is in UTF-16; save it as UTF-8", name);
+	if (end - text > 3 && !memcmp(text, "\xef\xbb\xbf", 3)) /* an editor's mark of UTF-8 */
+		text += 3;
 	for (const char *next = text; next < end;) {
 		const char *stop = next;
 

@@ -314,6 +314,11 @@ static void test_descriptor_broken(void **state)
 	uint64_t size = 1;
 	free(read_image("empty", &size, NULL));
 	assert_int_equal(size, 0);
+	add_text("marked", "\xef\xbb\xbf" HEAD "RW 8 ZERO\n");
+	free(read_image("marked", &size, NULL));
+	assert_int_equal(size, 4096);
+	memcpy(add_file("wide", 512), "\xff\xfe#\0 \0D\0i\0s\0k\0 \0D", 17);
+	refused("wide", "InvalidImage", "is in UTF-16", NULL);
 	add_text("no-parent", "# Disk DescriptorFile\nCID=1\nparentCID=2\nRW 8 ZERO\n");
 	refused("no-parent", "InvalidImage", "does not say where that is", "00000002");
 	memcpy(add_file("long", (1 << 20) + 1), HEAD, sizeof HEAD);
