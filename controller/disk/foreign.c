@@ -1,5 +1,5 @@
 /* Sources: QEMU's qemu-img(1), docs/qemu-block-drivers ("nbd", "raw"), qapi/block-core.json (ImageInfo, BlockdevOptionsNbd) and
- * qapi/sockets.json (an address of type "fd"). */
+ * qapi/sockets.json (an address of type "fd"); Microsoft "Virtual Hard Disk Image Format" 1.0, "Hard Disk Footer Format". */
 #include "disk/foreign.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "disk/bytes.h"
 #include "disk/nbd_server.h"
 #include "disk/sandbox.h"
 
@@ -22,6 +23,7 @@
 #define INFO_MAX (1u << 20)                 /* bytes of qemu-img info's answer */
 #define SILENCE_MS (2 * 60 * 1000)
 #define NO_END (UINT64_C(1) << 60) /* bytes: more than any image has */
+enum { VHD_TYPE = 60, VHD_DYNAMIC = 3, VHD_DIFFERENCING = 4 };
 
 /* QEMU's name of a format, NULL when it is none of ours. */
 static const char *driver_of(enum disk_format format)
@@ -42,6 +44,13 @@ static const char *driver_of(enum disk_format format)
 	default:
 		return NULL;
 	}
+}
+
+/* What else the driver is told. The size of a VHD is in its footer: by the rule that the geometry is the size, which QEMU follows for most
+ * programs that write them, the disk's last cylinder would be lost. */
+static const char *options_of(enum disk_format format)
+{
+	return format == DISK_VHD ? "\"force_size_calc\":\"current_size\"," : "";
 }
 
 bool foreign_reads(enum disk_format format)
@@ -145,15 +154,15 @@ static void feeder_clear(struct feeder *f)
 static char *image_argument(const struct foreign *f, uint64_t from)
 {
 	char *text = NULL;
-	const char *driver = driver_of(f->format);
+	const char *driver = driver_of(f->format), *options = options_of(f->format);
 	int n = from ? asprintf(&text,
-				"json:{\"driver\":\"raw\",\"offset\":%llu,\"file\":{\"driver\":\"%s\",\"backing\":null,\"file\":"
+				"json:{\"driver\":\"raw\",\"offset\":%llu,\"file\":{\"driver\":\"%s\",%s\"backing\":null,\"file\":"
 				"{\"driver\":\"nbd\",\"server\":{\"type\":\"fd\",\"str\":\"3\"}}}}",
-				(unsigned long long)from, driver)
+				(unsigned long long)from, driver, options)
 		     : asprintf(&text,
-				"json:{\"driver\":\"%s\",\"backing\":null,\"file\":"
+				"json:{\"driver\":\"%s\",%s\"backing\":null,\"file\":"
 				"{\"driver\":\"nbd\",\"server\":{\"type\":\"fd\",\"str\":\"3\"}}}",
-				driver);
+				driver, options);
 
 	return n < 0 ? NULL : text;
 }
@@ -280,16 +289,33 @@ static int ask(struct foreign *f, struct error **err)
 
 /* A program that is told where the image ends takes what an image that was cut lacks for zeros, or waits for it, when it does not end with a
  * sector. So only a VHD of fixed size, which is found by its end, has one; of all others a read beyond it comes to us, and fails. */
-static int find_end(struct foreign *f, struct error **err)
+static uint64_t end_of(const struct foreign *f, bool headed)
 {
-	unsigned char head[DISK_FORMAT_HEAD];
+	return f->format != DISK_VHD || headed ? NO_END : (disk_input_size(f->in) + 511) / 512 * 512;
+}
+
+/* What the program would take for something else: a VHD with the changes to another one for a whole disk, with zeros for what that has. */
+static int check(struct foreign *f, struct error **err)
+{
+	unsigned char head[DISK_FORMAT_HEAD] = { 0 };
 	uint64_t size = disk_input_size(f->in);
 	size_t len = size < sizeof head ? (size_t)size : sizeof head;
+	uint32_t type;
+	bool headed;
 
 	if (disk_input_read(f->in, 0, head, len, err) < 0)
 		return -1;
-	f->shown = f->format != DISK_VHD || disk_format_of(head, len) == DISK_VHD ? NO_END : (size + 511) / 512 * 512;
-	return 0;
+	headed = f->format == DISK_VHD && disk_format_of(head, len) == DISK_VHD;
+	f->shown = end_of(f, headed);
+	type = get_be32(head + VHD_TYPE);
+	if (!headed || type == VHD_DYNAMIC)
+		return 0;
+	if (type == VHD_DIFFERENCING)
+		return error_set(
+			err, ERROR_PERMANENT, "BackingFile",
+			"%s holds only changes to another VHD, which is not followed; make it one image first (merge its checkpoints)",
+			disk_input_name(f->in));
+	return error_set(err, ERROR_PERMANENT, "UnsupportedFormat", "%s is a VHD of the unknown type %u", disk_input_name(f->in), type);
 }
 
 struct foreign *foreign_open(struct disk_input *in, enum disk_format format, struct error **err)
@@ -308,7 +334,7 @@ struct foreign *foreign_open(struct disk_input *in, enum disk_format format, str
 			"%s is a %s image, which %s would read, but that is not installed: install QEMU's disk image utilities, or convert "
 			"the image to VMDK, qcow2 or raw",
 			disk_input_name(in), disk_format_name(format), PROGRAM);
-	else if (find_end(f, err) == 0 && ask(f, err) == 0)
+	else if (check(f, err) == 0 && ask(f, err) == 0)
 		return f;
 	free(f);
 	return NULL;

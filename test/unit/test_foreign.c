@@ -145,6 +145,58 @@ static void expect_error(const char *path, const char *reason, const char *part)
 		fail_msg("%s, wanted %s with \"%s\": %s", err->reason, reason, part, err->message);
 }
 
+/* Changes the footer of a VHD, and its copy in front: who wrote it, its type and cylinders; 0: none of these. */
+static void change_vhd(const char *path, const char *creator, unsigned type, unsigned cylinders)
+{
+	unsigned char footer[512];
+	AUTO_FILE FILE *f = fopen(path, "r+e");
+
+	assert_non_null(f);
+	for (int end = 0; end < 2; end++) {
+		uint32_t sum = 0;
+		long at;
+
+		assert_int_equal(fseek(f, end ? -512 : 0, end ? SEEK_END : SEEK_SET), 0);
+		at = ftell(f);
+		assert_int_equal(fread(footer, sizeof footer, 1, f), 1);
+		if (memcmp(footer, "conectix", 8))
+			continue;
+		memcpy(footer + 28, creator, 4);
+		footer[63] = type ? (unsigned char)type : footer[63];
+		footer[56] = (unsigned char)(cylinders >> 8);
+		footer[57] = (unsigned char)cylinders;
+		memset(footer + 64, 0, 4);
+		for (size_t i = 0; i < sizeof footer; i++)
+			sum += footer[i];
+		for (int i = 0; i < 4; i++)
+			footer[64 + i] = (unsigned char)(~sum >> (24 - 8 * i));
+		assert_int_equal(fseek(f, at, SEEK_SET), 0);
+		assert_int_equal(fwrite(footer, sizeof footer, 1, f), 1);
+	}
+}
+
+/* Whoever wrote a VHD, its disk is as large as it says, not as its geometry makes it. */
+static void test_the_last_cylinder(void **state)
+{
+	static const char *const creators[] = { "vbox", "vpc ", "win ", "qem2", "new " };
+	AUTO_FREE char *raw = file("in.raw"), *image = file("image"), *out = file("out.raw");
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof creators / sizeof *creators; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		struct disk_result result;
+
+		make_raw(raw, 5 * MIB + 512 * 3, 7);
+		run("rm -f %s; qemu-img convert -f raw -O vpc -o subformat=%s,force_size=on %s %s", image, i % 2 ? "fixed" : "dynamic", raw,
+		    image);
+		change_vhd(image, creators[i / 2], 0, 3);
+		if (convert(image, NULL, NULL, &result, &err) < 0)
+			fail_msg("%s: %s", creators[i / 2], error_message(err));
+		assert_int_equal(result.capacity, 5 * MIB + 512 * 3);
+		run("cmp -s %s %s", raw, out);
+	}
+}
+
 static void test_what_is_refused(void **state)
 {
 	AUTO_FREE char *raw = file("in.raw"), *image = file("image"), *other = file("secret.raw");
@@ -162,6 +214,12 @@ static void test_what_is_refused(void **state)
 	expect_error(image, "FileTruncated", "has 3145728 bytes, but");
 	run("printf 'vhdxfile' >%s; head -c 1000000 /dev/zero >>%s", image, image);
 	expect_error(image, "ProgramFailed", "qemu-img: Could not open the image: ");
+	/* The changes to another disk, which are none by themselves. */
+	run("rm -f %s; qemu-img convert -f raw -O vpc -o subformat=dynamic %s %s", image, raw, image);
+	change_vhd(image, "win ", 4, 0);
+	expect_error(image, "BackingFile", "holds only changes to another VHD");
+	change_vhd(image, "win ", 5, 0);
+	expect_error(image, "UnsupportedFormat", "unknown type 5");
 	/* A disk of 2^62 bytes, or nearly. */
 	run("rm -f %s; qemu-img convert -f raw -O qcow %s %s; printf '\\100' | dd of=%s bs=1 seek=24 conv=notrunc status=none", image, raw,
 	    image, image);
@@ -401,6 +459,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_formats),
+		cmocka_unit_test(test_the_last_cylinder),
 		cmocka_unit_test(test_goes_on_in_the_middle),
 		cmocka_unit_test(test_what_is_refused),
 		cmocka_unit_test(test_cut_images),
