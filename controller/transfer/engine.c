@@ -206,15 +206,22 @@ int transfer_check_space(struct transfer_engine *e, enum transfer_place place, c
 	return check_space(place, directory, need > there ? need - there : 0, promised(e), err);
 }
 
+static bool has(struct transfer_engine *e, const char *key)
+{
+	LOCK_GUARD(&e->lock);
+	return find(e, key) != NULL;
+}
+
 int transfer_start(struct transfer_engine *e, const struct transfer_job_options *options, struct error **err)
 {
-	struct job *job = NULL;
-	bool known;
+	bool known = has(e, options->key);
+	/* Not with the lock: of a disk that was touched all is read. */
+	struct job *job = known ? NULL : job_new(options, e->cancel, err);
 
-	{
+	if (job) {
 		LOCK_GUARD(&e->lock);
 		known = find(e, options->key) != NULL;
-		if (!known && (job = job_new(options, e->cancel, err))) {
+		if (!known) {
 			job->streams = e->streams;
 			job->exports = e->exports;
 			job->slow_ms = e->options.slow_ms ? e->options.slow_ms : 15000;

@@ -90,23 +90,32 @@ static int write_json(const char *directory, const char *path, const json_t *jso
 	return sync_directory(directory, err);
 }
 
-int journal_record(const char *directory, size_t i, const struct vm_model *model, const struct disk_result *result, struct error **err)
+/* st: the disk's file when it was as the result says. */
+static int record(const char *directory, size_t i, const struct vm_model *model, const struct disk_result *result, const struct stat *st,
+		  struct error **err)
 {
 	const struct vm_disk *disk = &model->disks[i];
-	AUTO_FREE char *path = journal_path(directory, i), *file = disk_path(directory, i), *doubt = doubt_path(directory, i);
+	AUTO_FREE char *path = journal_path(directory, i);
 	AUTO_JSON json_t *json = NULL;
+
+	json = json_pack("{s:s*, s:s*, s:I, s:I, s:I, s:s, s:I}", "source", model->source_id, "id", disk->id, "capacity",
+			 (json_int_t)result->capacity, "dataBytes", (json_int_t)result->data_bytes, "streamBytes",
+			 (json_int_t)result->stream_bytes, "digest", result->digest, "modified", (json_int_t)modified_ns(st));
+	if (!path || !json)
+		return error_set_errno(err, ENOMEM, "cannot record the disk");
+	return write_json(directory, path, json, err);
+}
+
+int journal_record(const char *directory, size_t i, const struct vm_model *model, const struct disk_result *result, struct error **err)
+{
+	AUTO_FREE char *file = disk_path(directory, i), *doubt = doubt_path(directory, i);
 	struct stat st;
 
-	if (!path || !file || !doubt)
+	if (!file || !doubt)
 		return error_set_errno(err, ENOMEM, "cannot record the disk");
 	if (lstat(file, &st) < 0)
 		return error_set_errno(err, errno, "cannot record the disk %s", file);
-	json = json_pack("{s:s*, s:s*, s:I, s:I, s:I, s:s, s:I}", "source", model->source_id, "id", disk->id, "capacity",
-			 (json_int_t)result->capacity, "dataBytes", (json_int_t)result->data_bytes, "streamBytes",
-			 (json_int_t)result->stream_bytes, "digest", result->digest, "modified", (json_int_t)modified_ns(&st));
-	if (!json)
-		return error_set_errno(err, ENOMEM, "cannot record the disk");
-	if (write_json(directory, path, json, err) < 0)
+	if (record(directory, i, model, result, &st, err) < 0)
 		return -1;
 	unlink(doubt);
 	return 0;
@@ -157,7 +166,9 @@ bool journal_find(const char *directory, size_t i, const struct vm_model *model,
 	json_int_t capacity = json_integer_value(json_object_get(json, "capacity"));
 	json_int_t data = json_integer_value(json_object_get(json, "dataBytes"));
 	json_int_t stream = json_integer_value(json_object_get(json, "streamBytes"));
+	struct disk_result found;
 	struct stat st;
+	bool touched;
 
 	if (!json || !file || !digest || strlen(digest) >= sizeof result->digest || data < 0 || stream < 0)
 		return false;
@@ -167,11 +178,14 @@ bool journal_find(const char *directory, size_t i, const struct vm_model *model,
 		return false;
 	if (lstat(file, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
-	if ((json_integer_value(json_object_get(json, "modified")) != modified_ns(&st) || st.st_size != capacity) &&
-	    !still_the_same(directory, i, file, st.st_size == capacity ? digest : ""))
+	touched = json_integer_value(json_object_get(json, "modified")) != modified_ns(&st) || st.st_size != capacity;
+	if (touched && !still_the_same(directory, i, file, st.st_size == capacity ? digest : ""))
 		return false;
-	*result = (struct disk_result){ .capacity = (uint64_t)capacity, .data_bytes = (uint64_t)data, .stream_bytes = (uint64_t)stream };
-	strcpy(result->digest, digest);
+	found = (struct disk_result){ .capacity = (uint64_t)capacity, .data_bytes = (uint64_t)data, .stream_bytes = (uint64_t)stream };
+	strcpy(found.digest, digest);
+	if (touched) /* it need not be read again each time; where that cannot be noted it is */
+		record(directory, i, model, &found, &st, NULL);
+	*result = found;
 	return true;
 }
 

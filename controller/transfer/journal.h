@@ -25,7 +25,7 @@ int journal_record(const char *directory, size_t i, const struct vm_model *model
 /* The path of the block journal of the model's i-th disk; owned by the caller, NULL when memory is out. */
 char *journal_blocks_path(const char *directory, size_t i);
 /* True when the journal records the model's i-th disk (machine, id, capacity) as finished and the file is there, unchanged; fills *result. Quick, but for a
- * file that was touched, which is read. */
+ * file that was touched, which is read once. */
 bool journal_find(const char *directory, size_t i, const struct vm_model *model, struct disk_result *result);
 /* Whether an earlier try's blocks of this disk may be of another state of the source; and forgets them, durably. */
 bool journal_doubted(const char *directory, size_t i);
