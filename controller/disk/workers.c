@@ -10,7 +10,7 @@
 
 #define DATA_OWN 2   /* of each pipeline, whatever the others do */
 #define WRITERS 4    /* that one waits for the storage while the other has it */
-#define BLOCKS_MAX 6 /* with three buffers of data 10 MiB, which is what memory allows for one disk, however many processors there are */
+#define BLOCKS_MAX 4 /* with three buffers of data 8 MiB, which is what memory allows for one disk, however many processors there are */
 
 struct queue {
 	struct unit *first, **last;

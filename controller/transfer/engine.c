@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -221,6 +222,8 @@ int transfer_start(struct transfer_engine *e, const struct transfer_job_options 
 	if (job) {
 		LOCK_GUARD(&e->lock);
 		known = find(e, options->key) != NULL;
+		if (!e->list)
+			malloc_trim(0); /* what the preparations took is for the disks now */
 		if (!known) {
 			job->streams = e->streams;
 			job->exports = e->exports;

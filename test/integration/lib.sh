@@ -61,6 +61,21 @@ assert_fails() { # assert_fails STATUS COMMAND...
 	[ "$got" = "$wanted" ] || fail "exit status $got, wanted $wanted: $*"
 }
 
+# peak_of PID: the most memory in KiB that a process of ours had until its end
+peak_of() {
+	local now peak=0
+	while now=$(awk '$1 == "VmHWM:" { print $2 }' "/proc/$1/status" 2>/dev/null) && [ -n "$now" ]; do
+		peak=$now
+		sleep 0.05
+	done
+	echo "$peak"
+}
+
+assert_peak() { # assert_peak WHAT KIB MIB: no more than so many MiB; a sanitizer's memory does not count
+	note "$1: $2 KiB at most"
+	grep -q '__[at]san_init' "$VIC" || (($2 > 1000 && $2 <= $3 * 1024)) || fail "$1 took $2 KiB, more than $3 MiB"
+}
+
 # --- waiting -------------------------------------------------------------------------------------------------------------
 
 wait_for() { # wait_for SECONDS COMMAND...: until the command succeeds

@@ -68,7 +68,7 @@ assert_same "$WORK/large/large/disk-0.raw" "$WORK/large/disk.img"
 sent=$(awk -v port="$WHOLE" '$1 == port && $3 == "/large.ova" && $2 == "GET" { sub("bytes=", "", $5); s += $5 } END { print s }' "$WORK/access.log")
 note "a server that sends no parts of files sent $sent bytes of an OVA of $(stat -c %s "$corpus/www/large.ova")"
 [ "$sent" -lt $((268435456 * 3 / 2)) ] || fail "the OVA was read more than once"
-rm -r "$WORK/large" "$corpus/www/large.ova"
+rm -r "$WORK/large"/* "$corpus/www/large.ova"
 
 # --- plan ------------------------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,53 @@ done
 assert_fails 3 plan wrong "http://127.0.0.1:$PARTS/bad-qcow2-capacity.ova"
 assert_contains "the problem of a qcow2 image" "$(of_plan '.problems[0]')" "1048576 bytes, but its file d.qcow2 is a qcow2 image of 6291456 bytes"
 note "plan: bytes, time, and capacities that are wrong"
+
+# --- memory ----------------------------------------------------------------------------------------------------------------
+
+head -c 33554432 /dev/urandom >"$WORK/large/a.raw"
+truncate -s 67108864 "$WORK/large/a.raw"
+qemu-img convert -f raw -O vmdk -o subformat=streamOptimized "$WORK/large/a.raw" "$WORK/large/disk0.vmdk"
+for i in $(seq 7); do ln "$WORK/large/disk0.vmdk" "$WORK/large/disk$i.vmdk"; done
+many() { # many COUNT: an OVA of so many disks
+	local i last=$(($1 - 1))
+	{
+		sed -n '1,/<References>/p' "$WORK/large/head"
+		for i in $(seq 0 $last); do echo "<File ovf:id=\"f$i\" ovf:href=\"disk$i.vmdk\"/>"; done
+		echo '</References><DiskSection><Info>d</Info>'
+		for i in $(seq 0 $last); do echo "<Disk ovf:diskId=\"d$i\" ovf:capacity=\"67108864\" ovf:fileRef=\"f$i\"/>"; done
+		echo '</DiskSection><VirtualSystem ovf:id="vm"><Info>v</Info><Name>vm</Name><VirtualHardwareSection><Info>h</Info>'
+		echo '<Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>'
+		echo '<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>64</rasd:VirtualQuantity></Item>'
+		echo '<Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceType>6</rasd:ResourceType></Item>'
+		for i in $(seq 0 $last); do
+			echo "<Item><rasd:AddressOnParent>$i</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d$i</rasd:HostResource><rasd:InstanceID>$((i + 4))</rasd:InstanceID>"
+			echo '<rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>'
+		done
+		echo '</VirtualHardwareSection></VirtualSystem></Envelope>'
+	} >"$WORK/large/vm.ovf"
+	tar -C "$WORK/large" --hard-dereference -cf "$corpus/www/many.ova" vm.ovf $(seq -f disk%g.vmdk 0 $last)
+}
+printf '%s\n' '<?xml version="1.0"?>' '<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"' \
+	' xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">' '<References>' >"$WORK/large/head"
+memory() { # memory COUNT PORT MIB: an import of so many disks takes no more
+	local pid peak
+	one_plain many "http://127.0.0.1:$2/many.ova" >"$WORK/many.yaml"
+	"$VIC" import -q --allow-local-urls -f "$WORK/many.yaml" -o "$WORK/many" >"$WORK/printed" 2>"$WORK/err" &
+	pid=$!
+	background+=($pid)
+	peak=$(peak_of $pid)
+	wait $pid || fail "$(cat "$WORK/err")"
+	assert_same "$WORK/many/many/disk-$(($1 - 1)).raw" "$WORK/large/a.raw"
+	assert_peak "an OVA of $1 disks, from port $2" "$peak" "$3"
+	rm -r "$WORK/many"
+}
+many 1
+memory 1 "$PARTS" 24
+memory 1 "$WHOLE" 25
+many 8
+memory 8 "$PARTS" 48
+memory 8 "$WHOLE" 48
+rm -r "$WORK/large" "$corpus/www/many.ova"
 
 # --- https, passwords, redirects -------------------------------------------------------------------------------------------
 

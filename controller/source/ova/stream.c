@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#define RING_SIZE (1u << 20)
+#define RING_SIZE (512u << 10)
 
 struct remote_stream {
 	const struct remote *remote;

@@ -117,6 +117,7 @@ struct tape *tape_open(const struct remote *remote, struct remote_version *versi
 {
 	AUTO_TAPE struct tape *t = tape_new(err);
 	AUTO_ERROR struct error *failed = NULL;
+	unsigned char *start;
 
 	if (!t)
 		return NULL;
@@ -142,7 +143,13 @@ struct tape *tape_open(const struct remote *remote, struct remote_version *versi
 	}
 	version->ranges = false; /* parts of a file whose size is not told are of no use */
 	t->stream = remote_stream_open(remote, version, cancel, err);
-	return t->stream ? move_ptr(t) : NULL;
+	if (!t->stream)
+		return NULL;
+	/* Of the block only the start is asked for any more. */
+	t->block_len = t->block_len < START ? t->block_len : START;
+	if ((start = realloc(t->block, START)))
+		t->data = t->block = start;
+	return move_ptr(t);
 }
 
 struct tape *tape_open_memory(const void *data, size_t len, struct error **err)
