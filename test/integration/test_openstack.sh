@@ -133,6 +133,17 @@ assert_contains "UEFI" "$(<"$WORK/out/uefi/virtualmachine.yaml")" "efi:"
 assert_eq "CPUs of uefi" "$(awk '/^ +(cores|sockets|threads):/ { print $2 }' "$WORK/out/uefi/virtualmachine.yaml" | xargs)" "2 2 1"
 rm -rf "$WORK/out"
 
+note "--- a qcow2 image that is read by place is removed in the middle"
+{ openstack_source; openstack_import qcow qcow; } >"$WORK/qcow.yaml"
+front_fault '{"kind": "cut", "path": "/file$", "after": 100000, "count": 1}'
+front_fault '{"kind": "status", "path": "/file$", "status": 404, "skip": 1, "count": 1}'
+import qcow || fail "$(<"$WORK/said")"
+assert_eq "faults met" "$(front_hits)" 2
+assert_same "$WORK/out/qcow/disk-0.raw" "$known-small.raw"
+assert_clean "an image that was removed"
+front_clear
+rm -rf "$WORK/out"
+
 note "--- a volume of two servers, which are both off by now"
 attached() { [ "$(os_volume GET "/volumes/${volumes[shared]}" | jq -r '.volume | "\(.status) \(.attachments | length)"')" = "in-use $1" ]; }
 attach() { # attach SERVER NUMBER

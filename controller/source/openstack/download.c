@@ -101,6 +101,19 @@ static int check_sum(struct download *d, const json_t *image, const EVP_MD *md, 
 			 hex, answer_shown(wanted).text);
 }
 
+/* The image that is being read is gone, or nobody may have it any more (deactivated): another one may be made. */
+static bool is_gone(const struct error *e, bool begun)
+{
+	return e->class == ERROR_NOT_FOUND || e->code == 410 || (begun && e->code == 403);
+}
+
+static int gone(struct error *failed, struct error **err)
+{
+	error_set_code(err, ERROR_TRANSIENT, IMAGE_GONE, failed->code, "the image was removed or withdrawn while it was read: %s",
+		       failed->message);
+	return -1;
+}
+
 /* --- a part of it ---------------------------------------------------------------------------------------------------------- */
 
 struct part {
@@ -153,6 +166,8 @@ int openstack_download_part(struct openstack_session *s, const char *id, uint64_
 		}
 		if (failed->code == 416 || failed->code == 400 || failed->code == 501)
 			return error_set(err, ERROR_PERMANENT, NO_RANGES, "the image store does not send parts of images");
+		if (is_gone(failed, true))
+			return gone(failed, err);
 		if (failed->class != ERROR_TRANSIENT || tries >= RESUMES || cancel_wait(cancel, backoff_next(&backoff)))
 			return error_move(err, move_ptr(failed));
 	}
@@ -196,6 +211,8 @@ int openstack_download(struct openstack_session *s, const json_t *image, source_
 			d.no_ranges = true;
 			continue;
 		}
+		if (is_gone(failed, d.passed > 0))
+			return gone(failed, err);
 		if (d.refused || failed->class != ERROR_TRANSIENT || tries >= RESUMES || cancel_wait(cancel, backoff_next(&backoff)))
 			return error_move(err, move_ptr(failed));
 	}

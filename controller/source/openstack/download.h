@@ -6,11 +6,13 @@
 
 #include "source/openstack/session.h"
 
-/* image: as the Image API describes it. A sum that is another one: transient ChecksumMismatch. */
+/* image: as the Image API describes it. A sum that is another one: transient ChecksumMismatch. An image that is not there any more, or that nobody
+ * may have any more (deactivated) once it was begun: transient IMAGE_GONE, after which another image is to be made. */
 int openstack_download(struct openstack_session *s, const json_t *image, source_sink sink, void *arg, struct cancel *cancel,
 		       struct error **err);
 
 #define NO_RANGES "NoRanges"
-/* len bytes from byte `from` on. Permanent NO_RANGES where the store gives no parts. */
+#define IMAGE_GONE "ImageGone"
+/* len bytes from byte `from` on, of an image that was begun. Permanent NO_RANGES where the store gives no parts; IMAGE_GONE as above. */
 int openstack_download_part(struct openstack_session *s, const char *id, uint64_t from, void *to, size_t len, struct cancel *cancel,
 			    struct error **err);

@@ -28,7 +28,7 @@ struct export_disk {
 	size_t made_count;
 	json_t *image;  /* ready to be downloaded; NULL: not yet */
 	bool no_ranges; /* its store gives no parts of images, and the qcow2 image could not be read without */
-	bool stale;     /* so another image must be made */
+	bool stale;     /* another image must be made: so, or because this one is gone */
 	struct source_disk *entry;
 	struct quota_need share;
 	bool has_share, stuck; /* stuck: nobody is to wait for the share */
@@ -337,11 +337,12 @@ static void set_way(struct export_disk *d, bool by_place)
 	d->entry->format = by_place ? "qcow2" : "raw";
 }
 
-static void no_ranges(void *arg)
+static void unusable(void *arg, const char *reason)
 {
 	struct export_disk *d = arg;
 
-	d->no_ranges = d->stale = true;
+	d->stale = true;
+	d->no_ranges = d->no_ranges || !strcmp(reason, NO_RANGES);
 	set_way(d, false);
 }
 
@@ -364,7 +365,7 @@ int openstack_export_stream(struct source_export *e, size_t i, source_sink sink,
 	}
 	if (openstack_download(x->session, d->image, fill_push, &fill, cancel, err) < 0 || fill_rest(&fill, cancel, err) < 0) {
 		set_stuck(x, d, true); /* this may have been the last try, and its share stays until the export's end */
-		d->stale = err && *err && (*err)->class == ERROR_NOT_FOUND;
+		d->stale = err && *err && !strcmp((*err)->reason, IMAGE_GONE);
 		return made_anew(err);
 	}
 	undo_now(x, d, NULL); /* what stays is tried again at the end */
@@ -385,7 +386,7 @@ struct disk_input *openstack_export_open(struct source_export *e, size_t i, cons
 		error_set(err, ERROR_TRANSIENT, "NotPrepared", "the image of the disk is not there");
 		return NULL;
 	}
-	return openstack_image_input(x->session, d->image, no_ranges, d, cancel, err);
+	return openstack_image_input(x->session, d->image, unusable, d, cancel, err);
 }
 
 void openstack_export_progress(struct source_export *e, unsigned percent)
