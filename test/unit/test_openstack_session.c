@@ -22,6 +22,8 @@
 
 static struct {
 	atomic_uint logins, life_s, failures, endless, posts, lost_posts, deletes, gets, cuts;
+	atomic_uint gone_after, gone_status; /* bytes of an image, of which nothing is to be had from then on */
+	atomic_uint limited;                 /* requests that come too soon */
 	atomic_bool wrong_secret, no_ranges, flip, exists, deleting, refuse_post, no_filter, gateway;
 	_Atomic(const char *) name;
 	char image[BYTES];
@@ -85,6 +87,8 @@ static bool on_file(struct conn *c, const struct server_request *r, const char *
 	char first = bytes[from];
 	bool ok;
 
+	if (cloud.gone_status && from >= cloud.gone_after)
+		return text(c, (int)cloud.gone_status, "", "{}");
 	if (end && end[0] == '-' && end[1] >= '0' && end[1] <= '9') {
 		len = strtoul(end + 1, NULL, 10) - from + 1;
 		cloud.parts++;
@@ -96,6 +100,10 @@ static bool on_file(struct conn *c, const struct server_request *r, const char *
 		conn_printf(c, "HTTP/1.1 200 X\r\nContent-Length: %zu\r\n\r\n", len);
 	if (cloud.flip)
 		first ^= 1;
+	if (cloud.gone_status && from + len > cloud.gone_after) {
+		conn_write(c, bytes + from, cloud.gone_after - from);
+		return false;
+	}
 	if (cloud.cuts && cloud.cuts--) {
 		conn_write(c, &first, 1);
 		conn_write(c, bytes + from + 1, len / 3);
@@ -114,7 +122,10 @@ static bool on_snapshots(struct conn *c, const struct server_request *r)
 
 		cloud.posts++;
 		if (cloud.refuse_post)
-			return text(c, 413, "", "{\"overLimit\": {\"message\": \"too many\"}}");
+			return text(
+				c, 413, "Retry-After: 0\r\n", /* Cinder */
+				"{\"overLimit\": {\"code\": 413, \"message\": \"SnapshotLimitExceeded: Maximum number of snapshots allowed (1) "
+				"exceeded\", \"retryAfter\": \"0\"}}");
 		pthread_mutex_lock(&cloud.lock);
 		snprintf(cloud.made_name, sizeof cloud.made_name, "%.*s", (int)strcspn(name ? name : "", "\""), name ? name : "");
 		pthread_mutex_unlock(&cloud.lock);
@@ -161,6 +172,12 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 		return text(c, 300, "", "{\"versions\": [{\"version\": \"2.0\"}, {\"version\": \"3.99\", \"min_version\": \"3.0\"}]}");
 	if (!token || strtoul(token + 22, NULL, 10) != cloud.logins)
 		return text(c, 401, "", "{\"error\": {\"message\": \"no\"}}");
+	/* The rate limit of services before 2014, of gateways still. */
+	if (cloud.limited && cloud.limited--)
+		return text(
+			c, 413, cloud.limited % 2 ? "Retry-After: 1\r\n" : "",
+			"{\"overLimit\": {\"code\": 413, \"message\": \"This request was rate-limited.\", \"details\": \"Only 1 POST request(s) can "
+			"be made to * every minute.\"}}");
 	if (cloud.failures && cloud.failures--)
 		return text(c, 503, "", "<html>");
 	if (!strncmp(r->path, "/compute/v2.1/servers", 21) && strcmp(r->method, "POST"))
@@ -223,7 +240,9 @@ static struct openstack_session *open_session(struct error **err)
 static int reset(void **state)
 {
 	cloud.life_s = 3600;
-	cloud.logins = cloud.failures = cloud.endless = cloud.posts = cloud.lost_posts = cloud.deletes = cloud.gets = cloud.cuts = 0;
+	cloud.logins = cloud.failures = cloud.endless = cloud.posts = cloud.lost_posts = cloud.deletes = cloud.gets = cloud.cuts =
+		cloud.parts = 0;
+	cloud.gone_status = cloud.limited = 0;
 	cloud.wrong_secret = cloud.no_ranges = cloud.flip = cloud.exists = cloud.deleting = cloud.refuse_post = cloud.no_filter =
 		cloud.gateway = false;
 	*state = open_session(NULL);
@@ -302,6 +321,16 @@ static void test_failures_that_pass(void **state)
 	assert_int_equal(err->class, ERROR_NOT_FOUND);
 	assert_non_null(strstr(err->message, "no such thing"));
 	error_free(move_ptr(err));
+	/* Too many requests in a while, which is no quota, is waited for; also by what changes something, for it was not done. */
+	cloud.limited = 2;
+	json_decref(answer);
+	answer = openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/echo");
+	assert_non_null(answer);
+	cloud.limited = 2;
+	struct openstack_deed limited = { .service = OPENSTACK_VOLUME, .method = "POST", .path = "/snapshots", .body = answer };
+	assert_int_equal(openstack_do(*state, &limited, NULL, &unknown, &err), 0);
+	assert_int_equal(cloud.posts, 1);
+	assert_false(unknown);
 	/* A redirect is not followed, for it would carry the token, but told. */
 	assert_null(openstack_get(*state, OPENSTACK_COMPUTE, NULL, &err, "/moved"));
 	assert_int_equal(err->class, ERROR_PERMANENT);
@@ -396,9 +425,12 @@ static void test_downloads(void **state)
 
 /* --- images that are read at any place -------------------------------------------------------------------------------------- */
 
-static void count(void *arg)
+static const char *why_unusable;
+
+static void count(void *arg, const char *reason)
 {
 	++*(unsigned *)arg;
+	why_unusable = reason;
 }
 
 static void read_and_compare(struct disk_input *in, uint64_t offset, size_t len)
@@ -475,6 +507,73 @@ static void test_reading_at_any_place(void **state)
 	assert_int_equal(disk_input_finish(in, &err), -1);
 	assert_string_equal(err->reason, "ChecksumMismatch");
 	disk_input_close(in);
+}
+
+/* Somebody removes the image, or an administrator withdraws it, while it is read: another one can be made. */
+static void test_images_that_go(void **state)
+{
+	AUTO_JSON json_t *image = big_image();
+
+	for (unsigned i = 0; i < 6; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_FREE char *data = malloc(1 << 20);
+		struct disk_input *in;
+		unsigned told = 0;
+
+		cloud.gone_after = 50u << 20;
+		cloud.gone_status = i >= 4 ? 0 : i % 2 ? 404 : 403;
+		in = openstack_image_input(*state, image, count, &told, NULL, &err);
+		read_and_compare(in, 0, 1 << 20);
+		if (i < 2) { /* met by a read */
+			assert_int_equal(disk_input_read(in, 60u << 20, data, 1 << 20, &err), -1);
+		} else if (i < 4) { /* by the rest that is not read */
+			assert_int_equal(disk_input_finish(in, &err), -1);
+		} else { /* by a part, while the stream still comes */
+			read_and_compare(in, 40u << 20, 1 << 20);
+			cloud.gone_after = 0;
+			cloud.gone_status = i % 2 ? 404 : 403;
+			assert_int_equal(disk_input_read(in, 0, data, 512, &err), -1);
+		}
+		assert_string_equal(err->reason, IMAGE_GONE);
+		assert_int_equal(err->class, ERROR_TRANSIENT);
+		assert_int_equal(told, 1);
+		assert_string_equal(why_unusable, IMAGE_GONE);
+		disk_input_close(in);
+		cloud.gone_status = 0;
+	}
+	/* One that may not be had from the start is no such. */
+	AUTO_ERROR struct error *err = NULL;
+	cloud.gone_after = 0;
+	cloud.gone_status = 403;
+	assert_int_equal(download(*state, "", BYTES, &err), -1);
+	assert_string_not_equal(err->reason, IMAGE_GONE);
+	assert_int_equal(err->class, ERROR_PERMANENT);
+}
+
+/* The window is shared by all disks that are under way, whatever the order in which they are read. */
+static void test_small_windows(void **state)
+{
+	static const size_t shares[] = { 2 << 20, 256 << 10, 1 << 20, 100, 2 << 20 };
+	AUTO_JSON json_t *image = big_image();
+	AUTO_ERROR struct error *err = NULL;
+	_Atomic size_t most = 2 << 20;
+	unsigned told = 0, seed = 7, at = 0;
+	struct disk_input *in = openstack_image_input(*state, image, count, &told, NULL, &err);
+
+	disk_input_share_ahead(in, &most);
+	for (unsigned n = 0; at < BIG - (2u << 20); n++) {
+		size_t len = 1 + (size_t)rand_r(&seed) % (1 << 20);
+
+		most = shares[n / 20 % 5];
+		read_and_compare(in, at, len);
+		at += (unsigned)len;
+		if (n % 3 == 0 && at > 40000)
+			read_and_compare(in, at - 40000, 16384);
+	}
+	assert_int_equal(cloud.parts, 0);
+	assert_int_equal(disk_input_finish(in, &err), 0);
+	disk_input_close(in);
+	assert_int_equal(told, 0);
 }
 
 /* --- what is made in the cloud --------------------------------------------------------------------------------------------- */
@@ -625,6 +724,8 @@ int main(void)
 		TEST(test_pages),
 		TEST(test_downloads),
 		TEST(test_reading_at_any_place),
+		TEST(test_images_that_go),
+		TEST(test_small_windows),
 		TEST(test_artifacts),
 		TEST(test_other_artifacts),
 		TEST(test_lost_answers),

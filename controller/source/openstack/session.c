@@ -81,12 +81,24 @@ static const char *complaint(const json_t *answer)
 	return text ? text : answer_text(answer, "message");
 }
 
+/* Whether a 413 means too many requests in a while, as services of old and gateways say it (their others say 429), and not too many things: that
+ * is 413, too, in Cinder, with a Retry-After of 0. */
+static bool is_rate_limit(const struct http_response *r, const char *text)
+{
+	AUTO_FREE char *after = http_response_header(r, "Retry-After");
+
+	if (text && strcasestr(text, "rate") && strcasestr(text, "limit"))
+		return true;
+	return after && *after && strcmp(after, "0") && !(text && (strcasestr(text, "quota") || strcasestr(text, "exceed")));
+}
+
 static int refuse(const char *method, const char *url, const struct http_response *r, struct error **err)
 {
 	AUTO_JSON json_t *answer = json_loadb(r->body, r->body_len, 0, NULL);
 	const char *text = complaint(answer), *reason = "HTTPStatus", *path = strstr(url, "://");
 	enum error_class class = r->status >= 500 || r->status == 408 || r->status == 429 ? ERROR_TRANSIENT : ERROR_PERMANENT;
 	AUTO_FREE char *plain = text ? NULL : strndup(r->body, strcspn(r->body, "\r\n<"));
+	int code = r->status;
 	AUTO_FREE char *elsewhere = r->status >= 300 && r->status < 400 ? http_response_header(r, "Location") : NULL;
 
 	/* The token goes where the catalogue says, and nowhere else. */
@@ -120,10 +132,15 @@ static int refuse(const char *method, const char *url, const struct http_respons
 		class = ERROR_TRANSIENT;
 		break;
 	case 413:
-		reason = "QuotaExceeded";
+		if (is_rate_limit(r, text)) {
+			class = ERROR_TRANSIENT;
+			code = 429;
+		} else {
+			reason = "QuotaExceeded";
+		}
 		break;
 	}
-	return error_set_code(err, class, reason, r->status, "%s %s answered with status %d%s%s", method,
+	return error_set_code(err, class, reason, code, "%s %s answered with status %d%s%s", method,
 			      answer_shown(path ? path + 3 : "").text, r->status, text || (plain && *plain) ? ": " : "",
 			      answer_shown(text ? text : plain).text);
 }
