@@ -66,6 +66,9 @@ int step_images_ready(struct step *s, struct error **err); /* machine.c */
 int step_vm_created(struct step *s, struct error **err);
 int step_running(struct step *s, struct error **err); /* finish.c */
 int step_failed(struct step *s, struct error **err);
+int step_invalid(struct step *s, struct error **err);
+/* Whether what is left at the source was asked for, will be again, and holds up no new attempt. */
+bool step_left_stands_aside(struct step *s);
 int step_deleted(struct step *s, bool *gone, struct error **err); /* *gone: the finalizer may go */
 
 /* preflight.c: the checks of an import, each appending what it finds to problems. A -1 is about the check, not the import. */
@@ -136,4 +139,5 @@ void ledger_add(struct vmimport_status *status, const char *kind, const char *id
 void ledger_drop(struct vmimport_status *status, const char *kind);
 
 #define LEDGER_POWER "PowerState"
+#define LEDGER_LEASE "ExportLease"
 #define LEDGER_SESSION "Session"

@@ -88,6 +88,14 @@ static void forget_left(const struct step *s)
 		attempts_reset(s->r->attempts, key);
 }
 
+/* A lease holds the machine; what else there may be holds up nobody. */
+bool step_left_stands_aside(struct step *s)
+{
+	AUTO_FREE char *key = left_key(s);
+
+	return key && attempts_held(s->r->attempts, key) && !ledger_has(s->status, LEDGER_LEASE);
+}
+
 int step_running(struct step *s, struct error **err)
 {
 	struct target *target = s->r->options.target;
@@ -194,6 +202,25 @@ int step_failed(struct step *s, struct error **err)
 		s->status->completion_time = strdup(now);
 	}
 	condition_set(&s->status->conditions, &s->status->condition_count, "Stalled", "True", "ImportFailed", s->status->message, false);
+	return 0;
+}
+
+/* An import that cannot start has made nothing, but an earlier attempt may have. */
+int step_invalid(struct step *s, struct error **err)
+{
+	AUTO_FREE char *left = ledger_left(s->status), *cause = first_cause(s), *before = NULL;
+	AUTO_ERROR struct error *failed = NULL;
+
+	if (!left || waits_to_clean(s))
+		return 0;
+	if (!cause || asprintf(&before, "%s" BESIDES, cause) < 0) {
+		before = NULL;
+		return error_set_errno(err, ENOMEM, "cannot clean up");
+	}
+	if (ledger_clean(s, &failed) < 0)
+		return tell_left_behind(s, before, move_ptr(failed), err);
+	forget_left(s);
+	step_say(s, "%s", cause);
 	return 0;
 }
 

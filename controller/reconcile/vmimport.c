@@ -122,10 +122,12 @@ static bool has_finalizer(const json_t *object)
 	return false;
 }
 
-/* Starts the import anew: the status becomes empty. */
+/* Starts the import anew: the status becomes empty, but for what is still to be undone at the source. */
 static int reset(struct step *s, struct error **err)
 {
-	AUTO_JSON json_t *from = json_encode(&api_vmimport_status_type, &s->import->status), *to = json_object();
+	const struct vmimport_status anew = { .ledger = s->import->status.ledger, .ledger_count = s->import->status.ledger_count };
+	AUTO_JSON json_t *from = json_encode(&api_vmimport_status_type, &s->import->status);
+	AUTO_JSON json_t *to = json_encode(&api_vmimport_status_type, &anew);
 	AUTO_JSON json_t *diff = from && to ? json_merge_diff(from, to) : NULL;
 	AUTO_JSON json_t *patch = NULL;
 
@@ -147,9 +149,10 @@ static int leave_final(struct step *s, struct error **err)
 		return reset(s, err) < 0 ? -1 : 1;
 	if (!retry || !(is(state, STATE_FAILED) || is(state, STATE_INVALID)))
 		return 0;
+	/* Cleaned up first. What the source does not let go of yet is no reason to wait, and is tried again later. */
+	if (s->import->status.ledger_count && !step_left_stands_aside(s))
+		return 0;
 	/* The status first: a crash in between repeats the reset of an empty status, not a second attempt. */
-	if (s->import->status.ledger_count)
-		return 0; /* cleaned up first */
 	if (reset(s, err) < 0)
 		return -1;
 	patch = json_pack("{s:{s:{s:n}}}", "metadata", "annotations", API_ANNOTATION_RETRY);
@@ -163,7 +166,7 @@ static int run_step(struct step *s, struct error **err)
 	const char *state = s->import->status.import_status ? s->import->status.import_status : "";
 
 	if (!strcmp(state, STATE_INVALID))
-		return 0;
+		return step_invalid(s, err);
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
 		if (!strcmp(steps[i].state, state))
 			return steps[i].step(s, err);

@@ -134,6 +134,28 @@ assert_eq "ledger of the killed" "$(ledgers killed)" ''
 assert_disk killed 0 1 "$WORK/data.raw"
 assert_clean "killed twice"
 
+# --- a retry is not held up by what is left ----------------------------------------------------------------------------------------------
+
+forget
+front_fault '{"kind": "status", "name": "refused", "path": "/file$", "status": 403, "body": "{\"message\": \"not this image\"}"}'
+front_fault '{"kind": "status", "name": "kept", "method": "DELETE", "path": "/images/", "status": 403, "body": "{\"message\": \"the image is protected\"}"}'
+apply retried small
+wait_status default retried VMMigrationFailed
+one_left() { [ "$(ledgers retried | wc -l)" = 1 ]; }
+wait_for 120 one_left
+first=$(ledgers retried)
+assert_contains "why it failed" "$(import_field default retried '{.status.message}')" "not this image"
+front _faults/refused -X DELETE >/dev/null
+kubectl annotate virtualmachineimport retried migration.harvesterhci.io/retry=true >/dev/null
+wait_status default retried virtualMachineRunning
+assert_disk retried 0 1 "$WORK/data.raw"
+assert_contains "the ledger of the retried" "$(ledgers retried)" "$first"
+wait_for 60 told retried "$first"
+front _faults/kept -X DELETE >/dev/null
+kubectl wait --for=condition=Ready --timeout=120s virtualmachineimport/retried >/dev/null
+assert_eq "ledger of the retried" "$(ledgers retried)" ''
+assert_clean "after a retry"
+
 # --- what is left is told, and goes when it may ----------------------------------------------------------------------------------------
 
 wait_status default whole virtualMachineRunning
