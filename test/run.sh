@@ -137,7 +137,9 @@ if wants integration; then
 	fi
 	# With the sanitizers: a daemon that leaks ends with an error, and that fails the scenario.
 	if [ $asan = 1 ] || build asan; then
-		tests "Scenarios on real peers, under the address and undefined behaviour sanitizers" asan integration -j "$(nproc)"
+		# They wait for most of their time; each takes up to 2 GB with its peers.
+		jobs=$(awk -v most=$((2 * $(nproc))) '/^MemAvailable:/ { n = int($2 / 2e6); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
+		tests "Scenarios on real peers, under the address and undefined behaviour sanitizers" asan integration -j "$jobs"
 	else
 		count "build (asan)" 1
 	fi

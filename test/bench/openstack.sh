@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 export VIC=${VIC:-$here/build/release/controller/vm-import-controller} OPENSTACK_FRONT=no
 if [ -n "${BENCH_GBIT:-}" ] && [ -z "${BENCH_INSIDE:-}" ]; then
 	unset OPENSTACK_STATE
-	BENCH_INSIDE=1 exec unshare -n bash -c 'ip link set lo up && tc qdisc add dev lo root tbf rate "$0gbit" burst 2mb latency 50ms && exec bash "$1"' "$BENCH_GBIT" "$0"
+	BENCH_INSIDE=1 OUTSIDE='' exec unshare -n bash -c 'ip link set lo up && tc qdisc add dev lo root tbf rate "$0gbit" burst 2mb latency 50ms && exec bash "$1"' "$BENCH_GBIT" "$0"
 fi
 . "$here/test/integration/lib.sh"
 . "$here/test/integration/openstack.sh"

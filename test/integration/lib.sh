@@ -12,6 +12,20 @@
 set -Eeuo pipefail
 shopt -s inherit_errexit
 
+# A network of its own, where root may have one: no port is taken by what runs beside, and those that are fixed can be listened on. What has
+# to be fetched for the peers is fetched by "outside". With OUTSIDE= it stays the machine's network, so that the peers can be looked at.
+if [ -z "${OUTSIDE+set}" ] && [ "$(id -u)" = 0 ] && unshare --net true 2>/dev/null; then
+	exec {OUTSIDE}</proc/self/ns/net
+	export OUTSIDE
+	loopback_up='import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1)) # SIOCSIFFLAGS, IFF_UP
+os.execvp("bash", ["bash"] + sys.argv[1:])'
+	exec unshare --net python3 -c "$loopback_up" "$0" "$@"
+fi
+outside() { # outside COMMAND...: in the machine's network
+	if [ -n "${OUTSIDE:-}" ]; then nsenter --net="/proc/self/fd/$OUTSIDE" -- "$@"; else "$@"; fi
+}
+
 SOURCE_DIR=${SOURCE_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VIC=${VIC:-$SOURCE_DIR/build/dev/controller/vm-import-controller}
 PEERS=$SOURCE_DIR/test/peers
@@ -54,6 +68,10 @@ assert_same() { # assert_same COPY ORIGINAL: files of the same content
 	cmp "$1" "$2" || fail "$1 differs from $2"
 }
 
+found() { # COMMAND | found GREP-ARGUMENT...: unlike grep -q it reads to the end, so that the command does not die of a closed pipe
+	grep "$@" | cat >/dev/null
+}
+
 assert_fails() { # assert_fails STATUS COMMAND...
 	local wanted=$1 got=0
 	shift
@@ -78,8 +96,11 @@ assert_peak() { # assert_peak WHAT KIB MIB: no more than so many MiB; a sanitize
 
 # --- waiting -------------------------------------------------------------------------------------------------------------
 
+# Limits are what a quiet machine needs and some more; a busy one is given three times as long. Only what fails waits for so long.
+PATIENCE=3
+
 wait_for() { # wait_for SECONDS COMMAND...: until the command succeeds
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * PATIENCE))
 	shift
 	until "$@" >"$WORK/wait" 2>&1; do
 		[ $SECONDS -lt $end ] || fail "in vain waited for: $* ($(tail -n 3 "$WORK/wait"))"
@@ -113,6 +134,7 @@ start_vsphere() {
 	need python3 jq curl qemu-img
 	peer_go
 	vsphere_states+=("$state")
+	outside "$PEERS/vsphere/build.sh" >/dev/null || skip "the vSphere peer cannot be built"
 	settings=$(VSPHERE_STATE=$state VSPHERE_INVENTORY=$(realpath "$inventory") VSPHERE_LISTEN=127.0.0.1:${VSPHERE_PORT:-0} VSPHERE_ADMIN=127.0.0.1:0 \
 		"$PEERS/vsphere/up.sh") || skip "the vSphere peer does not start"
 	eval "$settings"
@@ -155,12 +177,13 @@ start_kube() {
 	need openssl qemu-img python3 jq curl
 	peer_go
 	kube_states=("$state")
+	outside "$PEERS/kube/build.sh" >/dev/null || skip "the Kubernetes peer cannot be built"
 	settings=$(KUBE_STATE=$state KUBE_PARTS="${*:-controller-manager harvester}" "$PEERS/kube/up.sh") || skip "the Kubernetes peer does not start"
 	eval "$settings"
 	export KUBE_STATE=$state
 	if [ "${KUBE_CRDS:-yes}" = yes ]; then
 		kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
-		kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
+		kubectl wait --for=condition=Established --timeout=180s -f "$SOURCE_DIR/crds/" >/dev/null
 	fi
 	note "Kubernetes peer, KUBECONFIG=$KUBECONFIG"
 }
@@ -169,13 +192,13 @@ start_kube() {
 # that the node runs it: KUBE_IMAGES="NAME=$IMAGE"
 build_image() {
 	need buildah debootstrap jq
-	IMAGE=$("$PEERS/image/build.sh") || fail "the image cannot be built"
+	IMAGE=$(outside "$PEERS/image/build.sh") || fail "the image cannot be built"
 	note "image: $(awk '{ printf "%.1f MB, of which the program is %.2f MB", $1 / 1e6, $2 / 1e6 }' "$IMAGE/size")"
 }
 
 start_helm() { # sets HELM and HELM_CRDS; after start_kube
 	local built
-	built=$("$PEERS/helm/build.sh") || skip "helm cannot be built"
+	built=$(outside "$PEERS/helm/build.sh") || skip "helm cannot be built"
 	HELM=$built/helm HELM_CRDS=$built/crds
 	export HELM HELM_CACHE_HOME=$WORK/helm HELM_CONFIG_HOME=$WORK/helm HELM_DATA_HOME=$WORK/helm
 }
@@ -199,15 +222,15 @@ start_daemon() {
 	note "daemon ready, pid $DAEMON_PID, port $DAEMON_PORT"
 }
 
-stop_daemon() { # stop_daemon [SECONDS]: as Kubernetes does; it must end within the time (30) and with status 0
-	local pid=$DAEMON_PID status=0 end=$((SECONDS + ${1:-30}))
+stop_daemon() { # stop_daemon [SECONDS]: as Kubernetes does; it must end within the time (30), or three times that on a busy machine, and with status 0
+	local pid=$DAEMON_PID status=0 end=$((SECONDS + ${1:-30} * PATIENCE))
 	[ -n "$pid" ] || return 0
 	DAEMON_PID=''
 	kill -TERM "$pid" 2>/dev/null || true
 	while kill -0 "$pid" 2>/dev/null; do
 		if [ $SECONDS -ge $end ]; then
 			kill -KILL "$pid"
-			fail "the daemon did not end within ${1:-30} s of SIGTERM"
+			fail "the daemon did not end within $((${1:-30} * PATIENCE)) s of SIGTERM"
 		fi
 		sleep 0.1
 	done
@@ -283,6 +306,14 @@ apply_import() { # as import_manifest
 	import_manifest "$@" | kubectl apply -f - >/dev/null
 }
 
+# fetched DIRECTORY NS NAME BYTES: more than so many of its first disk are in this scratch space, which tells before the status does
+fetched() {
+	local uid blocks
+	uid=$(import_field "$2" "$3" '{.metadata.uid}')
+	blocks=$(find "$1" -path "*$uid/disk-0.raw" -printf '%b\n')
+	[ "${blocks:-0}" -gt $(($4 / 512)) ]
+}
+
 apply_network() { # apply_network NS NAME: a NetworkAttachmentDefinition as a destination
 	kubectl apply -f - >/dev/null <<-END
 	apiVersion: k8s.cni.cncf.io/v1
@@ -298,7 +329,7 @@ import_field() { # import_field NS NAME JSONPATH, e.g. '{.status.message}'
 
 # wait_status NS NAME STATE [SECONDS]: fails at once when the import ends in another state
 wait_status() {
-	local ns=$1 name=$2 wanted=$3 end=$((SECONDS + ${4:-120})) now
+	local ns=$1 name=$2 wanted=$3 end=$((SECONDS + ${4:-120} * PATIENCE)) now
 	while :; do
 		now=$(import_field "$ns" "$name" '{.status.importStatus}' 2>/dev/null || true)
 		[ "$now" != "$wanted" ] || break
@@ -314,15 +345,16 @@ wait_status() {
 	note "$ns/$name is $wanted"
 }
 
-# record_states NS NAME FILE: writes each importStatus that a watch shows, a line a change, until the end of the test; call it once the
-# object exists. A state that lasts shorter than the watch's latency can be missing.
+# record_states NS NAME FILE: writes each importStatus that a watch shows, a line a change, until the end of the test; some time after it was
+# set. Called before the object exists, so that none can be missing.
 record_states() {
 	: >"$3"
-	kubectl get virtualmachineimports.migration.harvesterhci.io -n "$1" "$2" --watch -o 'jsonpath={.status.importStatus}{"\n"}' \
-		2>/dev/null > >(while IFS= read -r state; do
+	kubectl get virtualmachineimports.migration.harvesterhci.io -n "$1" --field-selector "metadata.name=$2" --watch -v=6 \
+		-o 'jsonpath={.status.importStatus}{"\n"}' 2>"$3.log" > >(while IFS= read -r state; do
 			[ -z "$state" ] || [ "$state" = "$(tail -n 1 "$3")" ] || echo "$state" >>"$3"
 		done) &
 	background+=($!)
+	wait_for 30 grep -q 'watch=true' "$3.log"
 }
 
 # --- guests --------------------------------------------------------------------------------------------------------------
@@ -331,7 +363,7 @@ make_guest() { # make_guest OUT.raw [OPTION...]: options as of guest.sh
 	local out=$1
 	shift
 	mkdir -p "$CACHE"
-	B=$CACHE/guest "$PEERS/guest/guest.sh" "$@" "$out"
+	B=$CACHE/guest outside "$PEERS/guest/guest.sh" "$@" "$out"
 }
 
 boot_guest() { # boot_guest LOG IMAGE [QEMU-OPTION...]: until it has turned itself off; LOG gets its GUEST lines
@@ -345,12 +377,12 @@ boot_guest() { # boot_guest LOG IMAGE [QEMU-OPTION...]: until it has turned itse
 
 peer_go() {
 	local settings
-	settings=$("$PEERS/go.sh") || skip "there is no Go"
+	settings=$(outside "$PEERS/go.sh") || skip "there is no Go"
 	eval "$settings"
 }
 
 finish() {
-	local status=$? s pid
+	local status=${1:-$?} s pid
 	trap - ERR EXIT
 	trap : TERM INT
 	set +e
@@ -366,7 +398,7 @@ finish() {
 	fi
 	if [ -n "$DAEMON_PID" ]; then
 		kill -TERM "$DAEMON_PID" 2>/dev/null
-		for _ in $(seq 100); do
+		for _ in $(seq 600); do
 			kill -0 "$DAEMON_PID" 2>/dev/null || break
 			sleep 0.1
 		done
@@ -382,8 +414,8 @@ finish() {
 	fi
 	for pid in "${background[@]}"; do kill "$pid" 2>/dev/null; done
 	! declare -F stop_openstack >/dev/null || stop_openstack
-	for s in "${vsphere_states[@]}"; do VSPHERE_STATE=$s "$PEERS/vsphere/down.sh"; done
-	for s in "${kube_states[@]}"; do KUBE_STATE=$s "$PEERS/kube/down.sh" node harvester controller-manager apiserver etcd; done
+	for s in "${vsphere_states[@]}"; do VSPHERE_STATE=$s "$PEERS/vsphere/down.sh" kill; done
+	for s in "${kube_states[@]}"; do KUBE_STATE=$s "$PEERS/kube/down.sh" kill; done
 	if [ "${KEEP:-}" = 1 ]; then
 		echo "kept: $WORK" >&2
 	else
@@ -398,7 +430,7 @@ trap 'exit 130' INT
 trap 'note "FAILED: ${BASH_SOURCE[0]##*/} line $LINENO${FUNCNAME[0]:+ (called from line ${BASH_LINENO[0]})}: $BASH_COMMAND" >&2' ERR
 
 # ctest kills without mercy when the time is up, and then the peers would stay: end before.
-limit=$(sed -n 's/^# timeout: *\([0-9]*\).*/\1/p' "$0" | head -n 1)
+limit=$(sed -n '/^# timeout:/{s/^# timeout: *\([0-9]*\).*/\1/p;q}' "$0")
 limit=$((${limit:-300} - 20))
 (
 	trap - EXIT ERR

@@ -8,17 +8,17 @@ start_openstack() {
 	local p
 	[ "$(id -u)" = 0 ] || skip "the OpenStack peer needs root"
 	need curl jq python3 qemu-img dpkg-deb
-	export GIB=67108864
+	export GIB=16777216
 	if [ -n "${OPENSTACK_STATE:-}" ]; then
 		export B=$OPENSTACK_STATE
 	else
 		for p in KEYSTONE PLACEMENT GLANCE CINDER NOVA NEUTRON; do export $p="$(free_port)"; done
-		B=$CACHE/openstack bash "$OPENSTACK/up.sh" fetch >"$WORK/openstack.log" 2>&1 || skip "the OpenStack packages are not to be had: $(tail -n 3 "$WORK/openstack.log")"
+		B=$CACHE/openstack outside bash "$OPENSTACK/up.sh" fetch >"$WORK/openstack.log" 2>&1 || skip "the OpenStack packages are not to be had: $(tail -n 3 "$WORK/openstack.log")"
 		export B=$WORK/openstack
 		mkdir -p "$B"
 		ln -s "$CACHE/openstack/root" "$B/root"
 		openstack_up=1
-		bash "$OPENSTACK/up.sh" >>"$WORK/openstack.log" 2>&1 || fail "the OpenStack peer does not start: $(tail -n 20 "$WORK/openstack.log")"
+		SEEDS=$CACHE/openstack bash "$OPENSTACK/up.sh" cached >>"$WORK/openstack.log" 2>&1 || fail "the OpenStack peer does not start: $(tail -n 20 "$WORK/openstack.log")"
 	fi
 	KEYSTONE=${KEYSTONE:-5000} GLANCE=${GLANCE:-9292} CINDER=${CINDER:-8776} NOVA=${NOVA:-8774} NEUTRON=${NEUTRON:-9696}
 	FRONT=$(free_port)
@@ -110,6 +110,38 @@ os_things() {
 	os_volume GET /volumes/detail | jq -r '.volumes[] | "volume \(.id) \(.name) \(.status)"'
 	os_volume GET /snapshots | jq -r '.snapshots[] | "snapshot \(.id) \(.name)"'
 	os image GET '/images?limit=1000' | jq -r '.images[] | "image \(.id) \(.name) \(.status)"'
+}
+
+# assert_cloud_disk FILE GIB [ORIGINAL]: a disk is what was written at the source, and zeros up to its capacity, which Cinder counts in true
+# GiB. Holes are not read.
+assert_cloud_disk() {
+	local len=0
+	assert_eq "size of $1" "$(stat -c %s "$1")" $(($2 << 30))
+	if [ -n "${3:-}" ]; then
+		len=$(stat -c %s "$3")
+		cmp -n "$len" "$1" "$3" || fail "$1 is not $3"
+	fi
+	python3 - "$1" $len <<-'END' || fail "$1 has something behind its end"
+	import errno, os, sys
+	disk, at = os.open(sys.argv[1], os.O_RDONLY), int(sys.argv[2])
+	while True:
+	    try:
+	        at = os.lseek(disk, at, os.SEEK_DATA)
+	    except OSError as e:
+	        sys.exit(None if e.errno == errno.ENXIO else e)
+	    end = os.lseek(disk, at, os.SEEK_HOLE)
+	    while at < end:
+	        piece = os.pread(disk, min(1 << 20, end - at), at)
+	        if piece.strip(b'\0'):
+	            sys.exit(f'there is data in the MiB at {at}')
+	        at += len(piece)
+	END
+}
+
+# os_made COUNT: whether so many of our images are made, and no volume is being read for one any more; a Cinder that ends then leaves it so
+os_made() {
+	[ "$(os image GET '/images?limit=1000' | jq '[.images[] | select((.name | startswith("vm-import-")) and .status == "active")] | length')" = "$1" ] &&
+		[ "$(os_volume GET /volumes/detail | jq '[.volumes[] | select(.status == "uploading")] | length')" = 0 ]
 }
 
 front() { # front _faults|_log [CURL-ARGUMENT...]

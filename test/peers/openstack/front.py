@@ -15,7 +15,7 @@ Faults, each with "method" and "path" (regular expressions; default: all), "skip
   {"kind": "flip", "at": BYTE}                             changes a byte of the answer
   {"kind": "noranges"}                                     passes the request on without its range
   {"kind": "page", "limit": N}                             asks for pages of so many
-  {"kind": "slow", "bps": N}                               sends the answer at so many bytes a second
+  {"kind": "slow", "bps": N}                               sends the answer at so many bytes a second, until the fault is taken away
 """
 import http.client
 import json
@@ -47,7 +47,7 @@ def matching(method, path):
             if f['seen'] <= f.get('skip', 0) or f.get('hits', 0) >= f.get('count', 1 << 60):
                 continue
             f['hits'] = f.get('hits', 0) + 1
-            found.append(dict(f))
+            found.append(f)
     return {f['kind']: f for f in found}
 
 
@@ -152,8 +152,9 @@ class Front(BaseHTTPRequestHandler):
                 return
             self.wfile.write(piece)
             sent += len(piece)
-            if 'slow' in faults:
-                time.sleep(len(piece) / faults['slow']['bps'])
+            end = time.monotonic() + len(piece) / faults['slow']['bps'] if 'slow' in faults else 0
+            while time.monotonic() < end and any(f is faults['slow'] for f in FAULTS):
+                time.sleep(min(0.02, max(0, end - time.monotonic())))
 
 
 ThreadingHTTPServer.daemon_threads = True
