@@ -382,7 +382,7 @@ peer_go() {
 }
 
 finish() {
-	local status=${1:-$?} s pid
+	local status=$? s pid
 	trap - ERR EXIT
 	trap : TERM INT
 	set +e

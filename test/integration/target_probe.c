@@ -21,7 +21,7 @@
 #include "web/web.h"
 
 #define DISKS_MAX 8
-#define WAIT_SECONDS 90
+#define WAIT_SECONDS 300
 
 struct probe {
 	struct store *store;

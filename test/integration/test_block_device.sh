@@ -2,7 +2,7 @@
 # A disk onto a block device that held other things: holes become zeros, what lies behind the disk is left alone, a device that is too
 # small, in use or fails is an error. Needs root and loop devices; where the machine (a container) has none the kernel is not there to be
 # tested, and the test is skipped, in CI, too.
-# timeout: 240
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 need qemu-img losetup mkfs.ext4

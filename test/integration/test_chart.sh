@@ -2,20 +2,19 @@
 # The chart: what is generated from it is up to date, every combination of values is accepted by a real API server, wrong values are
 # refused, and a release of Harvester's own chart is upgraded to ours and uninstalled.
 # needs: kube
-# alone: its pods listen on port 8080 of this machine
 # timeout: 600
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 need python3 jq
 start_kube controller-manager
 start_helm
-promtool=$("$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
+promtool=$(outside "$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
 chart=$SOURCE_DIR/deploy/chart
 version=$(sed -n 's/^version: //p' "$chart/Chart.yaml")
 release=harvester-vm-import-controller
 kubectl apply --server-side -f "$HELM_CRDS" >/dev/null
 kubectl create namespace harvester-system >/dev/null
-kubectl wait --for=condition=Established --timeout=60s -f "$HELM_CRDS" >/dev/null
+kubectl wait --for=condition=Established --timeout=180s -f "$HELM_CRDS" >/dev/null
 
 "$SOURCE_DIR/deploy/chart.sh" check
 "$HELM" lint --strict --quiet "$chart"
@@ -24,8 +23,16 @@ note "helm lint --strict; deploy/manifests.yaml and the README's table are up to
 # --- what the templates say ----------------------------------------------------------------------------------------------
 
 render() { "$HELM" template $release "$chart" --namespace harvester-system "$@"; }
-# objects [HELM-OPTION...]: what is rendered as JSON lines
-objects() { render "$@" | kubectl create --dry-run=client -o json -f - | jq -c 'if .kind == "List" then .items[] else . end'; }
+# objects [HELM-OPTION...]: what is rendered as JSON lines; rendered once for the same options
+objects() {
+	local rendered
+	rendered=$WORK/objects-$(md5sum <<<"$*" | cut -c1-32)
+	if [ ! -e "$rendered" ]; then
+		render "$@" | kubectl create --dry-run=client -o json -f - | jq -c 'if .kind == "List" then .items[] else . end' >"$rendered.new"
+		mv "$rendered.new" "$rendered"
+	fi
+	cat "$rendered"
+}
 # says WHAT WANTED JQ [HELM-OPTION...]: what JQ finds in the rendered objects, in a line
 says() {
 	local what=$1 wanted=$2 filter=$3
@@ -255,7 +262,7 @@ helm_do uninstall before >/dev/null
 note "a release of version 0.1.0 is upgraded, and taken back"
 
 kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
-kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
+kubectl wait --for=condition=Established --timeout=180s -f "$SOURCE_DIR/crds/" >/dev/null
 import_manifest default kept kept-vm | kubectl apply -f - >/dev/null
 helm_do uninstall $release --wait >/dev/null
 assert_eq "what uninstall leaves of the release" "$(kubectl get deployment,service,clusterrole,role,rolebinding,serviceaccount -A -o name -l app.kubernetes.io/instance=$release)" ''

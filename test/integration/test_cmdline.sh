@@ -1,7 +1,7 @@
 #!/bin/bash
 # What the command line says about itself comes from one table: --help, the manual page and what three shells complete agree. And its
 # complaints name what is wrong.
-# timeout: 240
+# timeout: 700
 . "$(dirname "$0")/lib.sh"
 need mandoc bash zsh fish jq qemu-img
 vic() { "$VIC" "$@"; }
@@ -40,7 +40,7 @@ for command in $commands; do
 	done
 done
 for format in VHD VHDX VDI QED Parallels; do
-	vic convert --help | grep -qw "$format" || fail "convert --help does not say that $format is read"
+	vic convert --help | found -w "$format" || fail "convert --help does not say that $format is read"
 	grep -qw "$format" "$WORK/man.txt" || fail "the manual page does not say that $format is read"
 done
 offers vmdk-stream convert --format ''
@@ -48,7 +48,7 @@ offers fish completion ''
 mkdir "$WORK/there" && touch "$WORK/there/disk.vmdk"
 assert_eq "files in bash" "$(cd "$WORK" && complete_bash convert there/d)" there/disk.vmdk
 assert_eq "--name=value in bash" "$(complete_bash convert --format = r)" raw
-shows() { timeout 60 zsh -f "$(dirname "$0")/zsh_complete.zsh" "$WORK/zsh" "$1" "$2" || fail "zsh does not show $2 for: $1"; }
+shows() { timeout 180 zsh -f "$(dirname "$0")/zsh_complete.zsh" "$WORK/zsh" "$1" "$2" || fail "zsh does not show $2 for: $1"; }
 summary=$(vic --help | sed -n 's/^  convert *//p')
 shows 'vm-import-controller ' "${summary:0:24}"
 shows 'vm-import-controller convert --format ' vmdk-stream

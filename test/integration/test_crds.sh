@@ -1,7 +1,7 @@
 #!/bin/bash
 # The custom resource definitions on a real API server: accepted without a warning, explained in every field, Harvester's manifests unchanged.
 # needs: kube
-# timeout: 400
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 start_kube controller-manager
@@ -21,7 +21,7 @@ explained=$(kubectl explain virtualmachineimport.spec.networkMapping)
 for part in sourceNetwork destinationNetwork networkInterfaceModel NetworkAttachmentDefinition; do assert_contains explain "$explained" $part; done
 assert_contains "explain of a status field" "$(kubectl explain virtualmachineimport.status.sourceLedger)" "not yet undone"
 
-columns() { kubectl get "$1" "${@:2}" 2>/dev/null | head -n 1 | tr -s ' '; }
+columns() { kubectl get "$1" "${@:2}" 2>/dev/null | sed -n 1p | tr -s ' '; }
 assert_eq columns "$(columns virtualmachineimports)" "NAME STATUS PROGRESS VM AGE"
 assert_contains "wide columns" "$(columns virtualmachineimports -o wide)" "MESSAGE"
 assert_contains "columns of a source" "$(columns vmwaresources)" "NAME STATUS ENDPOINT"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# An import that is deleted while it downloads: within 5 s the transfer has stopped, the lease is aborted, scratch is empty, the object gone.
+# An import that is deleted while it downloads: while it has a minute to go, the transfer stops at once, the lease is aborted, scratch is empty, the object gone.
 # needs: vsphere kube
-# timeout: 480
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 jq '.nfc.streamMBps = 2 | .lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
@@ -20,10 +20,10 @@ assert_eq "leases while it downloads" "$(admin_state '.openLeases | length')" 2
 [ -n "$(find "$SCRATCH" -name 'disk-*.raw')" ] || fail "no disk on scratch"
 
 before=$(date +%s%N)
-kubectl delete virtualmachineimport web --timeout=20s >/dev/null
+kubectl delete virtualmachineimport web --timeout=120s >/dev/null
 took=$((($(date +%s%N) - before) / 1000000))
 note "gone after $took ms"
-[ $took -lt 5000 ] || fail "the deletion took $took ms"
+[ $took -lt 20000 ] || fail "the deletion took $took ms" # a quiet machine needs less than one second; the download would take more than 60
 assert_eq "leases afterwards" "$(admin_state '[.openLeases[].VM] | join(" ")')" "/DC1/vm/scattered"
 assert_eq "aborted leases" "$(admin_state .leases.aborted)" 1
 assert_eq "directories on scratch" "$(find "$SCRATCH" -mindepth 1 -type d | wc -l)" 1
@@ -35,7 +35,7 @@ assert_eq "leases after SIGTERM" "$(admin_state '.openLeases | length')" 0
 assert_eq "sessions after SIGTERM" "$(admin_state '.openSessions | length')" 0
 start_daemon
 wait_for 60 downloading 1 1
-kubectl delete virtualmachineimport scattered --timeout=20s >/dev/null
+kubectl delete virtualmachineimport scattered --timeout=120s >/dev/null
 assert_eq "files on scratch" "$(find "$SCRATCH" -mindepth 1 ! -name .image-key)" ''
 assert_source_clean
 stop_daemon 10

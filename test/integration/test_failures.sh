@@ -101,9 +101,10 @@ assert_eq "the machine that was only looked at" "$(vm_state monster .Power)" pow
 wait_for 60 source_is default no-ca clusterReady
 assert_eq "what is pinned" "$(kubectl get vmwaresource no-ca -o 'jsonpath={.status.certificate.fingerprint} {.status.certificate.endpoint}')" \
 	"$(openssl x509 -in "$VSPHERE_CA" -noout -fingerprint -sha256 | sed 's/.*=//') $VSPHERE_URL"
+waits_for_source() { [[ $(import_field default "$1" '{.status.message}') == *"Waiting for the VmwareSource"* ]]; }
 for name in waits waits-too; do
 	assert_eq "state of $name" "$(import_field default $name '{.status.importStatus}')" ''
-	assert_contains "message of $name" "$(import_field default $name '{.status.message}')" "Waiting for the VmwareSource"
+	wait_for 30 waits_for_source $name
 done
 wait_status default good virtualMachineRunning 90
 assert_eq "the foreign machine" "$(kubectl get vm taken -o 'jsonpath={.metadata.generation} {.metadata.labels}')" "1 "
@@ -132,7 +133,7 @@ kubectl patch virtualmachineimport no-tools --type=merge -p '{"spec":{"forcePowe
 wait_status_after_fix() { [ "$(import_field default no-tools '{.status.importStatus}')" = virtualMachineRunning ]; }
 wait_for 90 wait_status_after_fix
 passed_with() { # passed_with NAME PART: what preflight noted
-	kubectl get events.events.k8s.io -o json | jq -r ".items[] | select(.reason == \"PreflightPassed\" and .regarding.name == \"$1\") | .note" | grep -qF "$2"
+	kubectl get events.events.k8s.io -o json | jq -r ".items[] | select(.reason == \"PreflightPassed\" and .regarding.name == \"$1\") | .note" | found -F "$2"
 }
 wait_for 20 passed_with no-tools "spec.networkMapping names no network that it is on"
 wait_for 20 passed_with good "its 2 snapshots stay behind"

@@ -95,7 +95,7 @@ more "503" "datastore browser" off "right: datastore browser" '' "$refused" "{$s
 cell "session dropped" "datastore browser" off "right: datastore browser" '' "$refused" \
 	'{"kind": "drop", "path": "-flat", "afterBytes": 1000000, "count": 1}' "{$cut, \"path\": \"-flat\", \"afterBytes\": 2000000, \"count\": 2}"
 # A process that is killed, and the next one.
-cell "kill -9" shutdown stubborn right 'gracefulShutdownTimeoutSeconds: 3' kill
+cell "kill -9" shutdown stubborn right 'gracefulShutdownTimeoutSeconds: 3' kill '{"kind": "slow", "method": "PowerOffVM_Task", "seconds": 600}'
 more "kill -9" lease off right '' kill '{"kind": "lease", "seconds": 4, "count": 1}'
 cell "kill -9" stream off right '' kill '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 600, "count": 2}'
 more "kill -9" "datastore browser" off "right: datastore browser" '' kill "$refused" \
@@ -139,16 +139,16 @@ stage_reached() { # stage_reached STAGE OBJECT: for the kill
 	*) [ "$(curl -fsS "$VSPHERE_ADMIN_URL/faults" | jq '[.[] | select(.kind == "stall") | .hits] | add')" -gt 0 ] ;;
 	esac
 }
-run_import() { timeout 150 "$VIC" import -q -f "$here/manifests.yaml" -o "$here/out" >"$here/printed" 2>"$here/said"; }
+run_import() { timeout 300 "$VIC" import -q -f "$here/manifests.yaml" -o "$here/out" >"$here/printed" 2>"$here/said"; }
 run_killed() { # run_killed STAGE
 	local pid
 	"$VIC" import -q -f "$here/manifests.yaml" -o "$here/out" >/dev/null 2>&1 &
 	pid=$!
-	for _ in $(seq 300); do
+	for _ in $(seq 600); do
 		stage_reached "$1" "$here/out/objects/virtualmachineimport-default-m.yaml" 2>/dev/null && break
 		sleep 0.1
 	done
-	sleep 0.3
+	sleep 0.3 # all of the stages above last: this is for another moment of them
 	kill -KILL $pid
 	wait $pid 2>/dev/null || true
 	faults_clear
@@ -173,7 +173,7 @@ judge() { # judge STATUS MACHINE OUTCOME POWER KILLED: prints what is wrong
 		;;
 	esac
 	[ -z "$4" ] || [ "$(vm_state "$2" .Power)" = "$4" ] || echo "the machine is $(vm_state "$2" .Power)"
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		[ "$(admin_state '(.openLeases | length) + (.openSessions | length) + .snapshots')" != 1 ] || break
 		sleep 0.1
 	done

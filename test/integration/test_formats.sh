@@ -249,5 +249,5 @@ note "Memory does not grow with what is declared"
 qemu-img create -q -f qcow2 -o cluster_size=2M large.qcow2 60T
 qemu-img create -q -f vmdk large.vmdk 4T
 for image in large.qcow2 large.vmdk; do
-	"$VIC" inspect -q --fast "$image" | grep -q "^capacity" || fail "$image cannot be read"
+	"$VIC" inspect -q --fast "$image" | found "^capacity" || fail "$image cannot be read"
 done

@@ -3,22 +3,21 @@
 # while it is upgraded, drained away and killed, is seen by Prometheus and through HTTPS, and uninstalled. deploy/README.md has what it shows:
 # TRANSCRIPT=FILE writes that.
 # needs: vsphere kube
-# alone: its pods listen on port 8080 of this machine
+# lock: port-8080
 # timeout: 1800
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 [ "$(id -u)" = 0 ] || skip "the Kubernetes peer needs root"
 need openssl jq python3 qemu-img
-promtool=$(peer_go && "$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
+promtool=$(peer_go && outside "$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
 chart=$SOURCE_DIR/deploy/chart
 release=harvester-vm-import-controller
 version=$(sed -n 's/^appVersion: "\(.*\)"/\1/p' "$chart/Chart.yaml")
 build_image
 ! (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null || skip "something listens on port 8080, which the chart has for the image server"
 
-# Disks are sent slowly enough to be interrupted.
 cat >"$WORK/inventory.json" <<'JSON'
-{"user": "administrator@vsphere.local", "password": "planted-Password-1", "lease": {"initSeconds": 0.1, "timeoutSeconds": 300}, "nfc": {"streamMBps": 8},
+{"user": "administrator@vsphere.local", "password": "planted-Password-1", "lease": {"initSeconds": 0.1, "timeoutSeconds": 300}, "nfc": {"streamMBps": 0},
 "datacenters": [{"name": "DC0", "hosts": [{"name": "esx1.test", "address": "127.0.0.11:0"}], "networks": [{"name": "VM Network"}], "vms": [
 {"name": "Demo VM 01", "power": "on", "shutdown": {"seconds": 0.2}, "cpus": 2, "memoryMB": 512, "nics": [{"model": "vmxnet3", "mac": "00:50:56:8a:01:01", "network": "VM Network"}],
  "disks": [{"capacityMB": 400, "fill": {"seed": 1, "percent": 50}}]},
@@ -54,11 +53,13 @@ show() { # show COMMAND...: runs it and keeps what it says
 }
 pods() { kubectl get pods -n harvester-system -l app.kubernetes.io/name=$release -o 'jsonpath={.items[*].metadata.name}'; }
 pod_ready() { [ "$(kubectl get pods -n harvester-system -l app.kubernetes.io/name=$release -o 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}')" = True ]; }
-fetched() { import_field default "$1" '{.status.diskImportStatus[0].bytesTransferred}'; }
-in_the_middle() { # of the import, some of its disk is here
-	local n
-	n=$(fetched "$1")
-	[ "${n:-0}" -gt $((16 << 20)) ]
+# A disk that is sent stops in its middle, so that it can be interrupted there.
+hold() { fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 40000000, "seconds": 3600}'; }
+held=0
+in_the_middle() { # in_the_middle IMPORT: some of its disk is here, and one more transfer has been stopped
+	local hits
+	hits=$(curl -fsS "$VSPHERE_ADMIN_URL/faults" | jq '[.[].hits] | add')
+	fetched "$volume" default "$1" $((16 << 20)) && [ "$hits" -gt $held ] && held=$hits
 }
 import_it() { # import_it NAME VM
 	apply_import default "$1" "$2" 'networkMapping:' '- {sourceNetwork: VM Network, destinationNetwork: default/production}'
@@ -81,7 +82,7 @@ show kubectl get crd -o 'custom-columns=NAME:.metadata.name,CREATED:.metadata.cr
 kubectl logs -n harvester-system "deployment/$release" >"$WORK/log"
 assert_contains "the log" "$(cat "$WORK/log")" 'cpus=2.00 memory="4096 MiB"'
 ! grep -qE 'level=error|some powers are missing' "$WORK/log" || fail "it complains: $(grep -E 'level=error|powers' "$WORK/log")"
-assert_eq "who it is" "$(ps -o uid= -p "$(pgrep -f '^/usr/bin/vm-import-controller run' | head -n 1)" | tr -d ' ')" 65532
+assert_eq "who it is" "$(ps -o uid= -p "$(pgrep -o -f '^/usr/bin/vm-import-controller run')" | tr -d ' ')" 65532
 
 # What the scratch volume holds at its peak.
 volume=$KUBE_STATE/volumes/$(kubectl get pvc -n harvester-system $release -o 'jsonpath={.spec.volumeName}')
@@ -97,6 +98,7 @@ background+=($!)
 section "## An import, and an upgrade in its middle"
 source_manifest default vcenter DC0 | kubectl apply -f - >/dev/null
 wait_for 60 source_is default vcenter clusterReady
+hold
 import_it demo "Demo VM 01"
 wait_for 120 in_the_middle demo
 show kubectl get virtualmachineimports
@@ -105,6 +107,7 @@ show helm upgrade $release deploy/chart -n harvester-system --reuse-values --set
 show kubectl rollout status "deployment/$release" -n harvester-system --timeout=120s
 [ "$(pods)" != "$before" ] || fail "the pod is the same"
 show kubectl get virtualmachineimports
+faults_clear
 show kubectl wait --for=condition=Ready virtualmachineimport/demo --timeout=180s
 show kubectl get virtualmachineimports
 compare_disk demo "Demo VM 01"
@@ -115,6 +118,8 @@ note "scratch at its peak: $(cat "$WORK/peak") bytes, for a disk of $((400 << 20
 [ "$(cat "$WORK/peak")" -lt $((data + data / 10)) ] || fail "more scratch than the disk has data"
 
 section "## The node is drained in the middle of an import"
+held=0
+hold
 import_it second "Demo VM 02"
 wait_for 120 in_the_middle second
 show kubectl get virtualmachineimports second
@@ -128,12 +133,15 @@ show kubectl get virtualmachineimports second
 wait_for 120 in_the_middle second
 before=$(pods)
 show kubectl delete pod -n harvester-system -l app.kubernetes.io/name=$release --grace-period=0 --force
+faults_clear
 show kubectl wait --for=condition=Ready virtualmachineimport/second --timeout=240s
 [ "$(pods)" != "$before" ] || fail "the pod is the same"
 show kubectl get virtualmachineimports
 compare_disk second "Demo VM 02"
 assert_source_clean
 
+told_second() { kubectl get events.events.k8s.io -o json | jq -e 'any(.items[]; .regarding.name == "second" and .reason == "VirtualMachineRunning")'; }
+wait_for 60 told_second
 apply_import default none "No such VM"
 wait_for 60 eval '[ "$(import_field default none "{.status.importStatus}")" = virtualMachineImportInvalid ]'
 kubectl delete virtualmachineimport none >/dev/null

@@ -44,16 +44,18 @@ kind: ValidatingAdmissionPolicyBinding
 metadata: {name: hold.test}
 spec: {policyName: hold.test, validationActions: [Deny]}
 END
+# The big one stops in its middle.
+fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 20000000, "seconds": 3600}'
 start_daemon
 apply_source
 held_works() { # the policy takes effect some seconds after it is there
-	kubectl delete virtualmachineimport probe --ignore-not-found --timeout=20s >/dev/null
+	kubectl delete virtualmachineimport probe --ignore-not-found --timeout=120s >/dev/null
 	import_manifest default probe no-such-vm | sed 's/name: probe/name: probe, labels: {hold: new}/' | kubectl apply -f - >/dev/null
-	! kubectl patch virtualmachineimport probe --subresource=status --type=merge -p '{"status":{"importStatus":"sourceReady"}}' 2>&1 | tee "$WORK/probe" | grep -q patched &&
+	! kubectl patch virtualmachineimport probe --subresource=status --type=merge -p '{"status":{"importStatus":"sourceReady"}}' >"$WORK/probe" 2>&1 &&
 		grep -q 'held by the test' "$WORK/probe"
 }
 wait_for 60 held_works
-kubectl delete virtualmachineimport probe --timeout=20s >/dev/null
+kubectl delete virtualmachineimport probe --timeout=120s >/dev/null
 
 for state in $states; do
 	import_manifest default "at-${state,,}" "vm-at-${state,,}" | sed "s/metadata: {name: [^,]*/&, labels: {hold: $state}/" | kubectl apply -f - >/dev/null
@@ -67,16 +69,20 @@ all_held() {
 	done
 }
 wait_for 120 all_held
-sleep 3 # what the held steps do outside is done by now, perhaps more than once
-downloading() { [ "$(import_field default big '{.status.diskImportStatus[0].bytesTransferred}')" -gt 1000000 ]; }
-if [ "$(import_field default big '{.status.importStatus}')" = sourceReady ]; then wait_for 30 downloading; fi
+all_tried() { # what the held steps do outside is done, for the daemon was refused to write it down; perhaps more than once
+	local state
+	for state in $states; do grep -q "object=default/at-${state,,} .*held by the test" "$DAEMON_LOG" || return 1; done
+}
+wait_for 120 all_tried
+wait_for 60 fetched "$SCRATCH" default big 10000000
 note "big is $(import_field default big '{.status.importStatus}'), $(import_field default big '{.status.diskImportStatus[0].bytesTransferred}') bytes; leases open: $(admin_state '.openLeases | length')"
 kill_daemon
+faults_clear
 note "killed"
 all_held || fail "an import was not held"
 kubectl label virtualmachineimport --all hold- >/dev/null
 start_daemon
-kubectl wait --for=condition=Ready --timeout=150s virtualmachineimport --all >/dev/null
+kubectl wait --for=condition=Ready --timeout=450s virtualmachineimport --all >/dev/null
 note "all are Ready"
 
 for state in $states; do

@@ -3,7 +3,6 @@
 # server. After each fault no write may be lost, no object be there twice, and the watch's copy be what the server has. Prints how long that
 # took since the fault ended, or, for connections that stay dead, since it began. KUBE_FAULTS=long adds more of them (a minute and a half).
 # needs: kube
-# alone: how long things take is what it is about
 # timeout: 840
 . "$(dirname "$0")/lib.sh"
 
@@ -74,6 +73,7 @@ begin() {
 	foreign "new-$fault" here
 	kubectl delete configmap "new-$((fault - 1))" >/dev/null
 }
+failing() { [ "$(tail -n "+$((before + 1))" "$WORK/said" | grep -c '^failed')" -ge "${1:-1}" ]; }
 settled() { said "set ours value-$fault after" && said "made token-$fault .* after" && in_sync; }
 # end SINCE [SECONDS]: all is well again, within so many seconds
 end() {
@@ -122,26 +122,27 @@ fi
 
 proxy drip 100 20 >/dev/null
 begin 'the answers drip, 5 kB a second'
-sleep 2
+dripping() { said "set ours value-$fault after"; }
+wait_for 60 dripping
 proxy pass >/dev/null
 end "$(now)"
 
 proxy handshake >/dev/null
 begin 'TLS handshakes are reset'
-sleep 3
+wait_for 60 failing 3
 proxy pass >/dev/null
 end "$(now)"
 
 # --- answers ---
 proxy status 429 Retry-After: 1 >/dev/null
 begin 'everything is answered with 429, Retry-After: 1'
-sleep 3
+wait_for 60 failing
 proxy pass >/dev/null
 end "$(now)"
 
 proxy status 500 >/dev/null
 begin 'everything is answered with 500'
-sleep 3
+wait_for 60 failing 3
 proxy pass >/dev/null
 end "$(now)"
 
@@ -151,7 +152,7 @@ refused() { tell set ours "value-$fault"; said 'failed [A-Za-z]+ Unauthorized 40
 wait_for 60 refused # the server believes in a token for some seconds more
 proxy cut >/dev/null
 begin 'the token is valid no more; a new one comes'
-sleep 2
+wait_for 60 failing 2
 new_token token-two
 end "$(now)"
 

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 need python3
-promtool=$("$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
+promtool=$(outside "$PEERS/prometheus/build.sh")/promtool || skip "promtool cannot be built"
 cat >"$WORK/inventory.json" <<'END'
 {"user": "u", "password": "p", "lease": {"initSeconds": 0.1, "timeoutSeconds": 300}, "nfc": {"streamMBps": 0, "maxStreams": 52},
 "datacenters": [{"name": "DC1", "hosts": [{"name": "esx1.test", "address": "127.0.0.11:0"}], "networks": [{"name": "VM Network"}], "vms": [
@@ -20,10 +20,20 @@ apply_source
 apply_import default small small
 apply_import default none no-such-machine
 wait_status default small virtualMachineRunning 120
-wait_for 60 test "$(import_field default none '{.status.importStatus}')" = virtualMachineImportInvalid
+invalid() { [ "$(import_field default none '{.status.importStatus}')" = virtualMachineImportInvalid ]; }
+wait_for 60 invalid
 
 url=http://127.0.0.1:$DAEMON_PORT
-curl -fsS "$url/metrics" >"$WORK/metrics"
+# What the numbers count is over when nothing is left to do and the same is told twice.
+settled() {
+	local state
+	curl -fsS "$url/metrics" >"$WORK/metrics"
+	for state in Running ImportInvalid; do grep -q "^vm_import_imports{.*state=\"virtualMachine$state\".*} 1\$" "$WORK/metrics" || return 1; done
+	before=$now now=$(grep -E '^(workqueue_adds_total|workqueue_work_duration_seconds_count|workqueue_depth)' "$WORK/metrics")
+	[ "$now" = "$before" ]
+}
+now=''
+wait_for 60 settled
 # Its lint complains of names too; what it says of the names of others is not ours to mend.
 "$promtool" check metrics <"$WORK/metrics" >"$WORK/lint" 2>&1 || note "$(cat "$WORK/lint")"
 ! grep -i 'error while linting\|parse' "$WORK/lint" || fail "promtool does not understand it"
@@ -98,27 +108,27 @@ subjects: [{kind: User, name: limited}]
 END
 sed 's/user: {token:/user: {as: limited, token:/' "$KUBECONFIG" >"$WORK/limited.kubeconfig"
 start_daemon --kubeconfig "$WORK/limited.kubeconfig" --leader-elect=auto
-grep -q 'no leader election: leases may not be' "$DAEMON_LOG" || fail "it does not say that there is no leader election"
+wait_for 30 grep -q 'no leader election: leases may not be' "$DAEMON_LOG"
 events=$(kubectl get events.events.k8s.io -o name | wc -l)
 source_manifest default second | sed 's/password: .*/password: wrong/' | kubectl apply -f - >/dev/null
 wait_for 60 source_is default second clusterNotReady
 source_manifest default second | kubectl apply -f - >/dev/null
 wait_for 120 source_is default second clusterReady
-grep -q 'no events will be written' "$DAEMON_LOG" || fail "it does not say that no events are written"
+wait_for 30 grep -q 'no events will be written' "$DAEMON_LOG"
 assert_eq 'events of a daemon that may write none' "$(kubectl get events.events.k8s.io -o name | wc -l)" "$events"
 stop_daemon
 
 # An API server that does not answer holds up the stop for some seconds, and no second signal.
 api=$(cat "$KUBE_STATE/run/apiserver")
-stopping() { # stopping SIGNALS: how long it takes, and its status
-	local from=$SECONDS pid=$DAEMON_PID
+stopping() { # stopping SIGNALS: how long it takes after the last, and its status
+	local from pid=$DAEMON_PID
 	DAEMON_PID=''
 	kill -STOP "$api"
 	kubectl annotate --overwrite --request-timeout=1s virtualmachineimport small x=y >/dev/null 2>&1 || true
 	for ((i = 0; i < $1; i++)); do
+		[ $i = 0 ] || sleep 0.5
+		from=$SECONDS
 		kill -TERM "$pid" 2>/dev/null || true
-		[ $i = 0 ] || break
-		sleep 0.5
 	done
 	status=0
 	wait "$pid" || status=$?
@@ -128,9 +138,9 @@ stopping() { # stopping SIGNALS: how long it takes, and its status
 start_daemon
 stopping 1
 assert_eq 'status after one signal' $status 0
-[ $took -le 25 ] || fail "it took $took s to stop"
+[ $took -lt 29 ] || fail "it took $took s to stop"
 note "stopped in $took s beside an API server that does not answer"
 start_daemon --leader-elect
 stopping 2
 [ $status = 143 ] || [ $status = 0 ] || fail "status $status after the second signal"
-[ $took -le 5 ] || fail "it took $took s to stop at a second signal"
+[ $took -le 7 ] || fail "it took $took s to stop at a second signal" # with one it takes more than 8

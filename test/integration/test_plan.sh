@@ -1,9 +1,11 @@
 #!/bin/bash
 # The plan command: the checks of an import, all problems at once and an estimate, and nothing is touched.
 # needs: vsphere
-# timeout: 240
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
+mkdir "$WORK/temporary"
+export TMPDIR=$WORK/temporary # what others who run beside have there is none of ours
 start_vsphere
 {
 	source_manifest
@@ -87,4 +89,4 @@ kill -INT $pid
 assert_fails 130 wait $pid
 faults_clear
 assert_source_clean
-assert_eq "files left" "$(find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'vm-import-plan.*' -newer "$WORK/plan.yaml")" ""
+assert_eq "files left" "$(find "$TMPDIR" -name 'vm-import-plan.*')" ""

@@ -42,12 +42,23 @@ grep -q '^rest_client_requests_total' <(curl -fsS "http://127.0.0.1:$DAEMON_PORT
 ! grep -i forbidden "$DAEMON_LOG" || fail 'something was refused'
 note "an import under the role of the manifests: nothing was refused"
 
+# may VERB RESOURCE[/SUBRESOURCE]: whether the account may, in any namespace; the API server hears of a change of the roles a little later
+may() {
+	local sub=''
+	[[ $2 != */* ]] || sub=--subresource=${2#*/}
+	kubectl auth can-i "$1" "${2%%/*}" ${sub:+"$sub"} -A --as="system:serviceaccount:$namespace:$account" >/dev/null
+}
+may_not() { ! may "$@"; }
+
 # --- each rule in turn ---
 take() { # take RESOURCE: the rules that name it
 	jq --arg r "$1" 'del(.rules[] | select(.resources | index($r)))' "$WORK/role.json" | kubectl apply -f - >/dev/null
 	! jq -e --arg r "$1" '[.rules[] | select(.resources | index($r))] == []' "$WORK/role.json" >/dev/null || fail "no rule names $1"
 }
-give() { kubectl apply -f "$WORK/role.json" >/dev/null; }
+give() { # give VERB RESOURCE: all rules, the one that allows this too
+	kubectl apply -f "$WORK/role.json" >/dev/null
+	wait_for 60 may "$@"
+}
 
 # told PATTERN: by an import, a source or the log, since the rule was taken
 told() {
@@ -64,11 +75,12 @@ without() { # without RESOURCE VERBS [COMMAND...]: what is told then; COMMAND: w
 	n=$((n + 1)) name=without-$n
 	log_lines=$(wc -l <"$DAEMON_LOG")
 	take "$resource"
+	wait_for 60 may_not "${verbs%%|*}" "$resource"
 	if [ $# = 0 ]; then run_import "$name"; else "$@"; fi
 	wait_for 60 told "cannot ($verbs) ${resource%%/*}.*${resource##*/}"
 	curl -fsS "http://127.0.0.1:$DAEMON_PORT/healthz" >/dev/null || fail "it is not alive without $resource"
 	note "without $resource: $(head -n 1 "$WORK/told" | grep -oE "cannot ($verbs) .*" | cut -c 1-130)"
-	give
+	give "${verbs%%|*}" "$resource"
 }
 
 other_source() { source_manifest default other | kubectl apply -f - >/dev/null; }
@@ -90,6 +102,10 @@ note 'all imports went on'
 stop_daemon
 jq '.rules |= map(select((.resources | index("customresourcedefinitions") or index("events")) | not))' "$WORK/role.json" | kubectl apply -f - >/dev/null
 kubectl delete role -n "$namespace" --all >/dev/null
+may_no_lease() { ! kubectl auth can-i patch leases -n "$namespace" --as="system:serviceaccount:$namespace:$account" >/dev/null; }
+wait_for 60 may_not create events.events.k8s.io
+wait_for 60 may_not create customresourcedefinitions
+wait_for 60 may_no_lease
 : >"$DAEMON_LOG"
 with_role
 wait_for 30 grep -q 'some powers are missing' "$DAEMON_LOG"

@@ -24,12 +24,14 @@ apply_source
 
 # An image whose every try fails is deleted and submitted again.
 kubectl create configmap -n kube-system harvester-faults --from-literal=failDownload=5 --from-literal=dropAfter=100000 >/dev/null
-apply_import default image with-snapshots
 record_states default image "$WORK/states"
+apply_import default image with-snapshots
 wait_status default image virtualMachineRunning 120
+wait_for 30 grep -qx virtualMachineRunning "$WORK/states"
 grep -qx diskImageFailed "$WORK/states" || fail "diskImageFailed was not seen: $(tr '\n' ' ' <"$WORK/states")"
 assert_eq "images" "$(kubectl get vmimage -o name | wc -l)" 1
-assert_contains "events" "$(kubectl get events.events.k8s.io -o json | jq -r '[.items[] | select(.regarding.name == "image") | .reason] | join(" ")')" ImageRetried
+retried() { kubectl get events.events.k8s.io -o json | jq -e 'any(.items[]; .regarding.name == "image" and .reason == "ImageRetried")'; }
+wait_for 30 retried
 note "an image that failed was submitted again"
 
 # A stream that breaks is fetched again within the lease; a corrupt one too.
@@ -48,14 +50,14 @@ note "broken streams were fetched again"
 
 # Scratch space that is full: the import says which file, how many bytes and how much there still is to come, and waits for room; then it
 # goes on, by itself, with what was there already.
-fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 30000000, "seconds": 6, "count": 1}'
+fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 30000000, "seconds": 3600, "count": 1}'
 apply_import default full scattered 'forcePowerOff: true' 'targetPowerState: "off"'
 some_is_there() { [ "$(find "$SCRATCH" -name disk-0.raw -exec du -m {} + | cut -f1)" -ge 8 ]; }
 wait_for 60 some_is_there
 touch "$WORK/full"
-no_room() { [[ $(import_field default full '{.status.message}') == *"Waiting for room"* ]]; }
+faults_clear # the transfer goes on
+no_room() { message=$(import_field default full '{.status.message}') && [[ $message == *"Waiting for room"* ]]; }
 wait_for 60 no_room
-message=$(import_field default full '{.status.message}')
 assert_contains "the message" "$message" "still to be written"
 [[ $message =~ "cannot write "[0-9]+" bytes at "[0-9]+" of $SCRATCH"[^\ ]*"/disk-0.raw: No space left on device; make room there" ]] ||
 	fail "the message does not say what cannot be written: $message"
@@ -77,7 +79,7 @@ wait_status default refused VMMigrationFailed 60
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "The export failed"
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "NotSupported"
 assert_contains "the reason" "$(import_field default refused '{.status.message}')" "datastore browser"
-kubectl wait --for=condition=Stalled --timeout=60s virtualmachineimport/refused >/dev/null
+kubectl wait --for=condition=Stalled --timeout=180s virtualmachineimport/refused >/dev/null
 assert_eq "the source after the failure" "$(vm_state web-on .Power)" poweredOn
 assert_contains "the reason, still" "$(import_field default refused '{.status.message}')" "The export failed"
 assert_eq "the ledger" "$(import_field default refused '{.status.sourceLedger}')" ''
@@ -97,18 +99,19 @@ asked() { [ -n "$(import_field default stubborn '{.status.importConditions[?(@.t
 wait_for 30 asked
 curl -fsS -X POST "$VSPHERE_ADMIN_URL/sessions/drop" >/dev/null
 # The vCenter is away when it is to power the machine off, longer than a few tries take.
-fault '{"kind": "status", "path": "/sdk", "code": 503, "seconds": 14}'
+fault '{"kind": "status", "path": "/sdk", "code": 503, "seconds": 14}' # of its own clock, however long anything takes here
 wait_status default stubborn virtualMachineRunning 120
 faults_clear
 assert_eq "conditions" "$(kubectl get virtualmachineimport stubborn -o json | jq -c '[.status.importConditions[] | select(.status == "True") | .type]')" \
 	'["VMShutdownGuest","VMPoweringOff","VMPoweredOff","VMExported"]'
 
 # The API server goes away in the middle, and comes back. The transfer stalls so long that there is a middle.
-fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 5, "count": 1}'
+fault '{"kind": "stall", "path": "/nfc/", "afterBytes": 1000000, "seconds": 3600, "count": 1}'
 apply_import default outage scattered 'forcePowerOff: true' 'targetVirtualMachineName: outage'
 wait_status default outage sourceReady 30
 stop_kube apiserver
-sleep 3
+faults_clear
+sleep 3 # the transfer goes on, and nothing can be written down
 start_kube
 wait_status default outage virtualMachineRunning 90
 assert_source_clean

@@ -7,7 +7,7 @@
 
 need qemu-img nginx
 start_vsphere
-GOVC=$("$PEERS/govc/build.sh") || skip "govc cannot be built"
+GOVC=$(outside "$PEERS/govc/build.sh") || skip "govc cannot be built"
 
 export_ovf() { # export_ovf PATH SHA: into $WORK/govc/NAME, with a manifest of these digests
 	mkdir -p "$WORK/govc"

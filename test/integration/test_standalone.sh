@@ -1,7 +1,7 @@
 #!/bin/bash
 # The import command: the same job without a cluster. What it leaves, its exit codes, and that a second call goes on.
 # needs: vsphere
-# timeout: 480
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 jq '.lease.initSeconds = 0.1 | .nfc.streamMBps = 40' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
@@ -37,8 +37,9 @@ assert_eq "bytes served by a second call" "$(admin_state .bytesServed)" "$served
 
 # Interrupted, and gone on with.
 stop_vsphere
-jq '.nfc.streamMBps = 15 | .lease.initSeconds = 0.1' "$PEERS/vsphere/inventory.json" >"$WORK/inventory.json"
 start_vsphere "$WORK/inventory.json"
+hold() { fault '{"kind": "stall", "path": "disk-0", "afterBytes": 60000000, "seconds": 3600}'; } # the first disk stops in its middle
+hold
 { source_manifest; import_manifest default slow web-off; } >"$WORK/slow.yaml"
 "$VIC" import -f "$WORK/slow.yaml" -o "$WORK/slow" 2>"$WORK/err" &
 pid=$!
@@ -46,6 +47,7 @@ background+=($pid)
 one_done() { [ -e "$WORK/slow/web-off/.disk-1.raw.journal" ]; }
 wait_for 60 one_done
 kill -INT $pid
+faults_clear
 assert_fails 130 wait $pid
 assert_contains "what an interrupted call prints" "$(cat "$WORK/err")" "goes on where it was"
 assert_source_clean
@@ -120,6 +122,7 @@ background+=($pid)
 wait_for 60 said 'default/web is waiting: .*(giving up in [0-9]* s)'
 kill -INT $pid
 assert_fails 130 wait $pid
+hold
 "$VIC" import -f "$WORK/slow.yaml" -o "$WORK/full" 2>"$WORK/err" >/dev/null &
 pid=$!
 background+=($pid)
@@ -142,6 +145,7 @@ mount -t tmpfs -o size=2m none "$WORK/small" && {
 wait_for 60 mkdir "$in_the_way" 2>/dev/null
 wait_for 60 said 'cannot write .*virtualmachineimport-default-slow.yaml'
 rmdir "$in_the_way"
+faults_clear
 wait $pid || fail "$(<"$WORK/err")"
 
 # Usage.
@@ -149,7 +153,7 @@ assert_fails 2 run -f "$WORK/two.yaml"
 assert_fails 2 run -o "$WORK/x"
 assert_fails 2 run --nonsense
 assert_fails 2 "$VIC" nonsense 2>/dev/null
-"$VIC" --help | grep -q '^  import ' || fail "--help does not name the import command"
-for command in run import convert; do "$VIC" $command --help | grep -q "^Usage: vm-import-controller $command" || fail "$command --help"; done
-"$VIC" version | grep -q '^vm-import-controller [0-9]' || fail version
+"$VIC" --help | found '^  import ' || fail "--help does not name the import command"
+for command in run import convert; do "$VIC" $command --help | found "^Usage: vm-import-controller $command" || fail "$command --help"; done
+"$VIC" version | found '^vm-import-controller [0-9]' || fail version
 assert_source_clean

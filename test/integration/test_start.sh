@@ -3,7 +3,7 @@
 # says once what it may not do, and works; a newer definition is kept, an older one and Harvester's are brought up to date; a role that
 # may not touch them is enough once they are there; an API server that is away at the start is waited for.
 # needs: vsphere kube
-# timeout: 400
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 start_vsphere
@@ -20,9 +20,11 @@ as() {
 		kubectl apply -f - >/dev/null
 	token=$(kubectl create token "$account" -n kube-system)
 	sed "s/token: .*/token: \"$token\"}}]/" "$admin" >"$WORK/$account.kubeconfig"
+	wait_for 60 kubectl --kubeconfig="$WORK/$account.kubeconfig" auth can-i list virtualmachineimages.harvesterhci.io
 }
 annotation() { kubectl get crd $imports -o 'jsonpath={.metadata.annotations.migration\.harvesterhci\.io/revision}'; }
 lines() { grep -c "$1" "$DAEMON_LOG" || true; }
+said() { wait_for 30 grep -q "$1" "$DAEMON_LOG"; } # it may say so a little after it is ready
 with() { export KUBECONFIG=$WORK/$1.kubeconfig; start_daemon; export KUBECONFIG=$admin; }
 restart() { stop_daemon; : >"$DAEMON_LOG"; with "$1"; }
 
@@ -36,6 +38,7 @@ as harvester '[
 	{"apiGroups": [""], "resources": ["secrets", "persistentvolumeclaims"], "verbs": ["*"]},
 	{"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["get", "list", "watch"]}]'
 with harvester
+said 'some powers are missing'
 assert_eq "definitions made" "$(kubectl get crd -o name | grep -c migration.harvesterhci.io)" 5
 assert_eq "lines about definitions made" "$(lines 'definition made')" 5
 assert_eq "lines about what is missing" "$(lines 'some powers are missing')" 1
@@ -60,12 +63,14 @@ changed() { # changed REVISION: as somebody else's, with another description
 described() { kubectl get crd $imports -o 'jsonpath={.spec.versions[0].schema.openAPIV3Schema.description}'; }
 changed '"1000"'
 restart harvester
+said 'newer than this'
 assert_eq "revision of a newer definition" "$(annotation) $(described)" "1000 changed"
 assert_eq "lines about a newer definition" "$(lines 'newer than this')" 1
 for older in '"0"' null '"no number"'; do
 	changed "$older"
 	assert_eq "description" "$(described)" changed
 	restart harvester
+	said 'definition brought up to date'
 	assert_eq "revision instead of $older" "$(annotation)" "$revision"
 	[ "$(described)" != changed ] || fail "a definition of the revision $older was kept"
 done
@@ -81,6 +86,8 @@ as little '[
 	{"apiGroups": [""], "resources": ["secrets", "persistentvolumeclaims"], "verbs": ["*"]},
 	{"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["get", "list", "watch"]}]'
 restart little
+said 'some powers are missing'
+said 'imports need'
 assert_eq "definitions left alone" "$(lines 'a definition is left')" 5
 assert_contains "the line" "$(grep 'imports need' "$DAEMON_LOG")" "create virtualmachines (no machine can be made); list network-attachment-definitions"
 assert_contains "the line" "$(grep 'some powers' "$DAEMON_LOG")" "kubectl apply -f crds/"

@@ -3,7 +3,7 @@
 # probes), with our image in them. Imports that Harvester's controller left in each of its states, with the status as it writes it, are
 # taken over and finished; what it had finished stays.
 # needs: vsphere kube
-# alone: its pods listen on port 8080 of this machine
+# lock: port-8080
 # timeout: 1800
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
@@ -89,7 +89,7 @@ chart_objects() {
 # --- what its controller left --------------------------------------------------------------------------------------------
 
 kubectl apply -f "$SOURCE_DIR/crds/" >/dev/null
-kubectl wait --for=condition=Established --timeout=60s -f "$SOURCE_DIR/crds/" >/dev/null
+kubectl wait --for=condition=Established --timeout=180s -f "$SOURCE_DIR/crds/" >/dev/null
 now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 condition() { printf '{"type": "%s", "status": "True", "lastUpdateTime": "%s", "lastTransitionTime": "%s"}' "$1" "$now" "$now"; }
 status() { kubectl patch $imports "$1" --subresource=status --type=merge -p "{\"status\": $2}" >/dev/null; }
@@ -144,7 +144,7 @@ for state in submitted imagefailed; do
 done
 for state in imagesready created; do
 	made=$(image $state "http://127.0.0.1:$port/$state.img")
-	kubectl wait --for=condition=Imported --timeout=60s vmimage "$made" >/dev/null
+	kubectl wait --for=condition=Imported --timeout=180s vmimage "$made" >/dev/null
 	name=diskImagesReady
 	if [ $state = created ]; then
 		name=virtualMachineCreated
@@ -186,9 +186,9 @@ note "imports in ${#states[@]} states, two of them final, as Harvester's control
 
 chart_objects | kubectl apply -f - >/dev/null
 log() { kubectl logs -n harvester-system deployment/harvester-vm-import-controller; }
-wait_for 120 eval 'log | grep -q started'
+wait_for 120 eval 'log | found started'
 all_done() { [ "$(kubectl get $imports "${states[@]}" -o 'jsonpath={.items[*].status.importStatus}' | tr ' ' '\n' | sort -u)" = virtualMachineRunning ]; }
-end=$((SECONDS + 300))
+end=$((SECONDS + 600))
 until all_done; do
 	[ $SECONDS -lt $end ] || fail "not all are done: $(kubectl get $imports -o wide; log | tail -n 40)"
 	sleep 1

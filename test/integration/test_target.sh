@@ -56,7 +56,7 @@ for class in harvester-longhorn other-csi; do
 	image=$(awk '$1 == "disk-0.raw" { print $2; exit }' <<<"$out") second=$(awk '$1 == "disk-1.raw" { print $2; exit }' <<<"$out")
 	backend=$(kubectl get vmimage -n team "$image" -o 'jsonpath={.spec.backend}')
 	if [ $class = other-csi ]; then assert_eq backend "$backend" cdi; else assert_eq backend "$backend" backingimage; fi
-	kubectl wait -n team --for=jsonpath='{.status.phase}'=Bound --timeout=30s "pvc/$image" "pvc/$second" >/dev/null
+	kubectl wait -n team --for=jsonpath='{.status.phase}'=Bound --timeout=180s "pvc/$image" "pvc/$second" >/dev/null
 	assert_same "$(volume_of team "$image")" "$SCRATCH/$UID_OF/disk-0.raw"
 	assert_same "$(volume_of team "$second")" "$SCRATCH/$UID_OF/disk-1.raw"
 	kubectl get vm -n team "vm-$class" -o json >"$WORK/vm.json"
@@ -66,7 +66,7 @@ for class in harvester-longhorn other-csi; do
 		'["team/vlan-1","shared/vlan-2","shared/vlan-2"]'
 	assert_eq 'memory' "$(jq -r .spec.template.spec.domain.memory.guest "$WORK/vm.json")" 1501Mi
 	assert_eq 'processors' "$(jq -c '.spec.template.spec.domain.cpu | [.cores, .sockets, .threads]' "$WORK/vm.json")" '[3,2,1]'
-	assert_eq 'description' "$(jq -r '.metadata.annotations["field.cattle.io/description"]' "$WORK/vm.json" | head -n 1)" 'Zeile eins'
+	assert_eq 'description' "$(jq -r '.metadata.annotations["field.cattle.io/description"]' "$WORK/vm.json" | sed -n 1p)" 'Zeile eins'
 	assert_eq 'bound to the import' "$(jq -r '.metadata.annotations["migration.harvesterhci.io/virtualmachineimport"]' "$WORK/vm.json")" "team/web-$class"
 
 	# What lives on when the import goes: everything.
@@ -89,7 +89,7 @@ wait_for 60 images_left
 
 # --- the image server is restarted in the middle: the URLs are still good ---
 make_import team slow 'storageClass: harvester-longhorn' 'targetPowerState: "off"'
-kubectl create configmap -n kube-system harvester-faults --from-literal=bandwidth=6000000 >/dev/null
+kubectl create configmap -n kube-system harvester-faults --from-literal=bandwidth=1000000 >/dev/null
 probe team/slow vm-slow submit >"$WORK/slow"
 state=$(probe team/slow vm-slow find state)
 assert_contains 'in the middle' "$state" 'PENDING'
@@ -124,8 +124,10 @@ assert_fails 1 probe team/broken vm-slow find create >"$WORK/taken"
 assert_contains 'another import has the name' "$(<"$WORK/taken")" 'error Permanent NameTaken'
 assert_contains 'preflight sees it' "$(probe team/broken vm-slow preflight)" 'vm-slow exists in the namespace team'
 kubectl delete vmimage -n team "$(awk '$1 == "disk-1.raw" { print $2; exit }' <<<"$out")" >/dev/null
+kubectl create configmap -n kube-system harvester-faults --from-literal=bandwidth=200000 >/dev/null
 out=$(probe team/broken vm-broken find state | tail -n 1)
 assert_contains 'made again' "$out" 'PENDING'
+kubectl delete configmap -n kube-system harvester-faults >/dev/null
 
 # --- what preflight finds in a real cluster ---
 make_import team wrong 'storageClass: none-such' \

@@ -2,7 +2,7 @@
 # What becomes of a machine, and whether govc says the same of it: mapping.json has machines as the peer's inventory describes them, and the KubeVirt object that each must give,
 # what preflight must say, and what the user is told.
 # needs: vsphere
-# timeout: 360
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 VMWARE_PROBE=${VMWARE_PROBE:-$SOURCE_DIR/build/dev/test/integration/vmware_probe}
@@ -16,7 +16,7 @@ start_vsphere "$WORK/inventory.json"
 SECRET=$(jq -n --arg u "$VSPHERE_USER" --arg p "$VSPHERE_PASSWORD" --rawfile ca "$VSPHERE_CA" '{username: $u, password: $p, caCert: $ca}')
 export SECRET VSPHERE_DC=DC1
 # govc's view of the same machines, which must not differ from ours.
-govc=$("$PEERS/govc/build.sh") || skip "govc cannot be built"
+govc=$(outside "$PEERS/govc/build.sh") || skip "govc cannot be built"
 export GOVC_PERSIST_SESSION=false
 mapfile -t refs < <(admin_state '.vms[].Ref | "VirtualMachine:" + .')
 "$govc" vm.info -json "${refs[@]}" >"$WORK/govc.json"

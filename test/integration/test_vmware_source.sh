@@ -26,7 +26,7 @@ read_answer() {
 	local line
 	ANSWER=''
 	while :; do
-		read -r -t 60 -u "${probe_out[$1]}" line || fail "the probe $1 gave no answer: $(tail -n 40 "$WORK/$1.err")"
+		read -r -t 180 -u "${probe_out[$1]}" line || fail "the probe $1 gave no answer: $(tail -n 40 "$WORK/$1.err")"
 		ANSWER+=${ANSWER:+$'\n'}$line
 		[[ $line != ok && $line != "error "* ]] || break
 	done
@@ -215,7 +215,7 @@ says "Transient NotPoweredOff" -- main hold never-stops
 
 mkdir -p "$WORK/export"
 fault '{"kind": "slow", "method": "HttpNfcLeaseProgress", "seconds": 20}'
-says "Cancelled" "stopped after less than 500 ms" -- main export web-off "$WORK/export" cancel
+says "Cancelled" "stopped after less than 10 s" -- main export web-off "$WORK/export" cancel
 faults_clear
 fault '{"kind": "cut", "path": "disk-1", "afterBytes": 100000}'
 says "Transient ConnectionLost" -- main export web-off "$WORK/export"
@@ -262,7 +262,7 @@ assert_source_clean
 stop_vsphere
 
 note "--- leases that must be kept alive, URLs with a star, pages"
-jq '.lease = {initSeconds: 0.2, timeoutSeconds: 2, star: true} | .nfc.streamMBps = 12 | .sessionIdleSeconds = 3
+jq '.lease = {initSeconds: 0.2, timeoutSeconds: 5, star: true} | .nfc.streamMBps = 12 | .sessionIdleSeconds = 3
 	| .datacenters[0].hosts = [] | .datacenters[0].vms |= map(select(.name == "web-off") | del(.host))
 	| .datacenters = .datacenters[:1] | .model = {Datacenters: 1, Hosts: 1, Machines: 1010}' "$PEERS/vsphere/inventory.json" >"$WORK/slow.json"
 start_vsphere "$WORK/slow.json" slow

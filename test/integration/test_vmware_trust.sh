@@ -2,7 +2,7 @@
 # Without a CA in the Secret: a vCenter's certificate is pinned when it is seen first, and another one refused, unless the Secret or the
 # system's CAs vouch for it.
 # needs: vsphere
-# timeout: 360
+# timeout: 600
 . "$(dirname "$0")/lib.sh"
 
 VSPHERE_PORT=$(free_port)

@@ -231,7 +231,7 @@ static int export(struct probe *p, char **words, struct error **err)
 		error_free(streams[i].error);
 	}
 	if (aborted)
-		printf("stopped after %s\n", clock_monotonic_ms() - cancelled <= 500 ? "less than 500 ms" : "too long");
+		printf("stopped after %s\n", clock_monotonic_ms() - cancelled <= 10000 ? "less than 10 s" : "too long");
 	if (p->ops->export_end(e, result == 0, result ? NULL : err) < 0)
 		result = -1;
 	cancel_free(cancel);
