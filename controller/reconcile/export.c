@@ -147,6 +147,17 @@ static const char *kib_text(uint64_t kib, char out[SIZE_TEXT])
 	return size_text(kib > UINT64_MAX / 1024 ? UINT64_MAX : kib * 1024, out);
 }
 
+/* A transfer may run whose disks the status does not list: what was to be written with its start met another write, as the ledger's. */
+static void list_disks_again(struct step *s)
+{
+	AUTO_FREE char *directory = step_directory(s);
+	AUTO_VM_MODEL struct vm_model *model = !s->status->disk_count && directory ? journal_load_model(directory) : NULL;
+	AUTO_ERROR struct error *ignored = NULL; /* they are listed when they are here, at the latest */
+
+	if (model)
+		list_disks(s, model, &ignored);
+}
+
 /* Copies what the engine tells into the status. */
 static void show_transfer(struct step *s, const struct transfer_status *t)
 {
@@ -408,6 +419,7 @@ int step_source_ready(struct step *s, struct error **err)
 			result = export_failed(s, move_ptr(*err), err);
 		break;
 	case TRANSFER_RUNNING:
+		list_disks_again(s);
 		show_transfer(s, &t);
 		break;
 	case TRANSFER_DONE:

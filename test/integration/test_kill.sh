@@ -75,6 +75,8 @@ all_tried() { # what the held steps do outside is done, for the daemon was refus
 }
 wait_for 120 all_tried
 wait_for 60 fetched "$SCRATCH" default big 10000000
+shown() { [ "$(import_field default big '{.status.diskImportStatus[0].bytesTransferred}')" -gt 10000000 ]; }
+wait_for 60 shown
 note "big is $(import_field default big '{.status.importStatus}'), $(import_field default big '{.status.diskImportStatus[0].bytesTransferred}') bytes; leases open: $(admin_state '.openLeases | length')"
 kill_daemon
 faults_clear
