@@ -72,7 +72,11 @@ static void tell_trouble(struct notes *n)
 	uint64_t now = clock_monotonic_ms();
 
 	if (trouble && (!n->trouble_said || now - n->trouble_said >= TROUBLE_MS)) {
-		progress_note(n->progress, trouble);
+		AUTO_FREE char *text = NULL;
+
+		if (asprintf(&text, "%s; nothing goes on until that is possible", trouble) < 0)
+			text = NULL;
+		progress_note(n->progress, text ? text : trouble);
 		n->trouble_said = now ? now : 1;
 	}
 	if (!trouble)
@@ -94,7 +98,8 @@ void notes_waiting(struct notes *n, const json_t *import, const char *why, uint6
 
 	if (!n || n->quiet || asprintf(&key, "%s/%s", ns ? ns : "", name ? name : "") < 0 || !first_time(n, key))
 		return;
-	if (asprintf(&text, "%s is waiting: %s (giving up in %llu s)", key, why, (unsigned long long)(left_ms + 999) / 1000) < 0) {
+	if (asprintf(&text, "%s%s: %s (giving up in %llu s)", key, strncmp(why, "Waiting ", 8) ? " is waiting" : "", why,
+		     (unsigned long long)(left_ms + 999) / 1000) < 0) {
 		text = NULL;
 		return;
 	}

@@ -208,7 +208,8 @@ int http_slot_set_trust(struct http_client *c, struct slot *s, struct error **er
 	/* A pinned certificate may bear any name; a name of our own is checked as the URL's host. */
 	failed |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, checked && !pinned && !c->first_use ? 2L : 0L);
 	failed |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if (checked)
+	s->trust.unchecked = !checked;
+	if (checked || !c->driver)
 		failed |= trust_install(easy, c->driver ? &c->shared_trust : &s->trust);
 	/* The system's certificates must neither help where others are to be trusted, nor be missed where they are not needed. */
 	if (c->ca_pem || pinned || !checked || (c->first_use && !system_has_certificates())) {

@@ -27,6 +27,7 @@ struct trust_view {
 	const char *pin_sha1, *pin_sha256; /* normalised, or NULL */
 	struct trust_first_use *first_use; /* or NULL */
 	char host[256];                    /* of the URL, for first_use: the name that a CA must have signed */
+	bool unchecked;                    /* only whether it begins is of interest */
 	bool begun;                        /* a handshake: TCP is connected. Nobody's in particular where connections are shared */
 	char why[256];                     /* why the peer's certificate was refused; "" when it was not, or for its names alone */
 	char seen[1100]; /* the peer's certificate for people: subject, issuer, names, dates, fingerprints; "" before a handshake */

@@ -307,19 +307,22 @@ static int export_failed(struct step *s, struct error *failed, struct error **er
 {
 	AUTO_FREE char *busy = !strcmp(failed->reason, "ExportBusy") ? busy_key(s) : NULL;
 	unsigned tries, limit = busy ? EXPORT_BUSY_TRIES : EXPORT_TRIES;
+	bool full = failed->code == ENOSPC;
 
 	if (failed->class == ERROR_CANCELLED && cancel_requested(s->r->cancel))
 		return error_move(err, failed);
-	if (failed->code == ENOSPC && !s->r->options.keep_disks)
+	if (full && !s->r->options.keep_disks)
 		return wait_for_room(s, failed);
 	tries = attempts_add(s->r->attempts, busy ? busy : s->key);
-	if (failed->class == ERROR_TRANSIENT && tries < limit) {
+	if (failed->class == ERROR_TRANSIENT && !full && tries < limit) {
 		error_wrap(&failed, "the export failed (try %u of %u) and is tried again", tries, limit);
 		return error_move(err, failed);
 	}
 	set(s, "VMExportFailed", "True", failed->reason, failed->message);
 	step_fail(s, STATE_FAILED, failed->reason, "The export failed: %s", failed->message);
 	forget_tries(s);
+	if (full) /* this status may not fit there either, which is no reason to fetch the disks again at once */
+		attempts_hold(s->r->attempts, s->key);
 	error_free(failed);
 	return 0;
 }

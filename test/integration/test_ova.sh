@@ -145,6 +145,24 @@ memory 8 "$PARTS" 48
 memory 8 "$WHOLE" 48
 rm -r "$WORK/large" "$corpus/www/many.ova"
 
+# A disk that turns out to be larger than its directory has room for: said at once, and not fetched again and again.
+mkdir -p "$WORK/full/full"
+head -c 6291456 /dev/urandom >"$WORK/full/disk.img"
+sed 's/disk1.vmdk/disk.img/; s/ovf:size="[0-9]*"//; s/ovf:capacity=/ovf:populatedSize="1024" ovf:capacity=/' >"$WORK/full/vm.ovf" \
+	< <(tar -xOf "$corpus/www/signed.ova" vm.ovf)
+tar -C "$WORK/full" -cf "$corpus/www/full.ova" vm.ovf disk.img
+one_plain full "http://127.0.0.1:$PARTS/full.ova" >"$WORK/full.yaml"
+mount -t tmpfs -o size=4m none "$WORK/full/full" && {
+	status=0
+	"$VIC" import -q --allow-local-urls -f "$WORK/full.yaml" -o "$WORK/full" >"$WORK/printed" 2>"$WORK/err" || status=$?
+	umount "$WORK/full/full"
+	assert_eq "exit status of an import into a full directory" $status 1
+	assert_contains "what it says" "$(<"$WORK/err")" "$WORK/full/full/disk-0.raw: No space left on device; make room there"
+	sent=$(awk -v port="$PARTS" '$1 == port && $3 == "/full.ova" { sub("bytes=", "", $5); s += $5 } END { print s }' "$WORK/access.log")
+	[ "$sent" -lt $((3 * 6291456)) ] || fail "$sent bytes were fetched of a disk of 6291456"
+	note "a directory that is too small"
+}
+
 # --- https, passwords, redirects -------------------------------------------------------------------------------------------
 
 one() { # one NAME PATH PASSWORD: as its manifests

@@ -523,15 +523,19 @@ static void test_http_and_https_mixed_up(void **state)
 	struct http_client *client = client_of(NULL), *careless = client_of(&(struct http_trust){ .insecure = true });
 	AUTO_ERROR struct error *err = NULL;
 	AUTO_RESPONSE struct http_response r = { 0 };
-	AUTO_FREE char *url = url_of(port, "/x?token=" PASSWORD), *silent = url_of(tls, "/silent");
+	AUTO_FREE char *url = url_of(port, "/x?token=" PASSWORD), *silent = url_of(tls, "/silent"), *mute = NULL;
 
 	(void)state;
 	/* A server of plain http waits for the end of a line that never comes. Of a connection that is shared it cannot be told. */
 	as_tls.tls = tls->tls;
+	mute = url_of(&as_tls, "/");
 	expect_failure((struct http_request){ .timeout_ms = 1500 }, &as_tls, "/", ERROR_TRANSIENT, "TimedOut",
 		       sharing ? "in time" : "accepted the connection but did not begin TLS in time: if it speaks plain http");
 	expect_failure((struct http_request){ .connect_timeout_ms = 1500 }, &as_tls, "/", ERROR_TRANSIENT, "TimedOut",
 		       sharing ? "in time" : "did not begin TLS");
+	assert_int_equal(http_perform(careless, &(struct http_request){ .url = mute, .timeout_ms = 1500 }, &r, &err), -1);
+	assert_non_null(strstr(err->message, sharing ? "in time" : "did not begin TLS"));
+	error_free(move_ptr(err));
 	/* That it does not answer once TLS is there is something else. */
 	assert_int_equal(http_perform(careless, &(struct http_request){ .url = silent, .timeout_ms = 3000 }, &r, &err), -1);
 	assert_non_null(strstr(err->message, "did not answer in time"));
