@@ -16,7 +16,8 @@
 #define WATCH_SECONDS 5 /* so often the message tells how long it still may take */
 #define DEFAULT_GRACE_SECONDS 60
 #define EXPORT_TRIES 5
-#define EXPORT_BUSY_TRIES 20 /* with the queue's back-off some ten minutes: a lease that was left behind lasts five */
+#define EXPORT_DAMAGE_TRIES 2 /* each has fetched the disk several times by itself */
+#define EXPORT_BUSY_TRIES 20  /* with the queue's back-off some ten minutes: a lease that was left behind lasts five */
 /* Of the whole import's progress, the transfer is so much. */
 #define TRANSFER_PERCENT 80
 
@@ -306,7 +307,8 @@ static bool is_away(const struct error *e)
 static int export_failed(struct step *s, struct error *failed, struct error **err)
 {
 	AUTO_FREE char *busy = !strcmp(failed->reason, "ExportBusy") ? busy_key(s) : NULL;
-	unsigned tries, limit = busy ? EXPORT_BUSY_TRIES : EXPORT_TRIES;
+	bool damaged = !strcmp(failed->reason, "CorruptGrain"); /* whole, but not what it should be: the transport is hardly to blame */
+	unsigned tries, limit = busy ? EXPORT_BUSY_TRIES : damaged ? EXPORT_DAMAGE_TRIES : EXPORT_TRIES;
 	bool full = failed->code == ENOSPC;
 
 	if (failed->class == ERROR_CANCELLED && cancel_requested(s->r->cancel))

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/conditions.h"
 #include "reconcile/context.h"
@@ -182,12 +183,61 @@ static void test_what_a_failure_left_is_told(void **state)
 	teardown(&b);
 }
 
+static struct source_export *damaged(struct source *source, const struct vm_model *m, source_ledger ledger, void *arg,
+				     struct cancel *cancel, struct error **err)
+{
+	(void)source;
+	(void)m;
+	(void)ledger;
+	(void)arg;
+	(void)cancel;
+	error_set(err, ERROR_TRANSIENT, "CorruptGrain", "grain 1 is corrupt");
+	return NULL;
+}
+
+/* The disks' content is wrong, which a third export would not change. */
+static void test_damage_is_not_exported_for_ever(void **state)
+{
+	static const struct source_ops ops = { .kind = "VmwareSource", .export_begin = damaged };
+	struct vm_disk disk = { .id = (char *)"1", .capacity = 65536 };
+	struct vm_model model = { .name = (char *)"web", .disks = &disk, .disk_count = 1 };
+	struct source source = { .ops = &ops };
+	struct transfer_status transfer;
+	AUTO_ERROR struct error *err = NULL;
+	AUTO_FREE char *below = NULL;
+	bool running;
+	struct bench b;
+
+	(void)state;
+	setup(&b);
+	b.status.import_status = strdup(STATE_SOURCE_READY);
+	assert_true(asprintf(&below, "%s/disks", directory) > 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct transfer_job_options job = { .key = "k", .directory = below, .source = &source, .model = &model };
+
+		assert_string_equal(b.status.import_status, STATE_SOURCE_READY);
+		assert_int_equal(transfer_start(b.r.transfers, &job, &err), 0);
+		do {
+			usleep(1000);
+			transfer_status(b.r.transfers, "k", &transfer);
+			running = transfer.state == TRANSFER_RUNNING;
+			transfer_status_clear(&transfer);
+		} while (running);
+		error_free(move_ptr(err));
+		assert_int_equal(step_source_ready(&b.s, &err), i ? 0 : -1);
+	}
+	assert_string_equal(b.status.import_status, STATE_FAILED);
+	assert_non_null(strstr(b.status.message, "The export failed: grain 1 is corrupt"));
+	teardown(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_deletion_that_is_broken_off_is_not_done),
 		cmocka_unit_test(test_what_is_left_is_told),
 		cmocka_unit_test(test_what_a_failure_left_is_told),
+		cmocka_unit_test(test_damage_is_not_exported_for_ever),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

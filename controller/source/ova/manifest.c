@@ -163,9 +163,10 @@ int ovf_manifest_check(const struct ovf_manifest_entry *e, const unsigned char *
 		return 0;
 	hex_text(digest, e->digest_len, is);
 	hex_text(e->digest, e->digest_len, wanted);
-	return error_set(err, ERROR_PERMANENT, "ManifestMismatch",
-			 "%.200s is not what the package's manifest says: its %s is %s, expected %s; the file is damaged or was changed",
-			 e->name, EVP_MD_get0_name(e->algorithm), is, wanted);
+	return error_set(
+		err, ERROR_PERMANENT, "ManifestMismatch",
+		"%.200s is not what the package's manifest says: its %s is %s, expected %s; the file is damaged or was changed: copy it again, or export the machine anew",
+		e->name, EVP_MD_get0_name(e->algorithm), is, wanted);
 }
 
 /* --- signature --------------------------------------------------------------------------------------------------------- */

@@ -64,8 +64,8 @@ static int check_api_version(const struct resource *res, const char *api_version
 {
 	if (is_version_of(res, api_version))
 		return 0;
-	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s is not that of a %s; write apiVersion: %s%s%s", api_version,
-			 res->kind, res->group, *res->group ? "/" : "", res->version);
+	return error_set(err, ERROR_PERMANENT, "InvalidObject", "apiVersion %s is not that of the kind %s; write apiVersion: %s%s%s",
+			 api_version, res->kind, res->group, *res->group ? "/" : "", res->version);
 }
 
 /* All but what the store and its clients look after. */
