@@ -95,6 +95,11 @@ note "--- all kinds of disks, a page at a time"
 	openstack_import qcow qcow
 	SOURCE_NAME=credential openstack_import suspended suspended
 } >"$WORK/all.yaml"
+"$VIC" plan -f "$WORK/all.yaml" -o json >"$WORK/plan" || fail "$(<"$WORK/plan")"
+assert_eq "machines of whose time a plan says why it is not known" \
+	"$(jq '[.imports[] | select(.seconds == null and .bytes > 0 and (.noSample | startswith("the cloud makes an image of each disk first")))] | length' "$WORK/plan")" 6
+assert_eq "what a plan wants to fetch" "$(jq '.imports[] | select(.name == "plain") | .bytes == ([.disks[] | .allocated // .capacity] | add)' "$WORK/plan")" true
+assert_clean "a plan"
 front_fault '{"kind": "page", "method": "GET", "limit": 2}'
 import all || fail "$(<"$WORK/said")"
 assert_cloud_disk "$WORK/out/plain/disk-0.raw" 1 "$known.raw"
