@@ -23,6 +23,8 @@
 #define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 #define ENTRY_COMPRESSED (UINT64_C(1) << 62)
 #define ENTRY_ZERO 1u
+#define L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define L2_RESERVED UINT64_C(0x3f000000000001fe)
 #define SUBCLUSTERS 32u
 
 struct qcow2 {
@@ -116,6 +118,19 @@ static int look_extended(struct qcow2 *q, uint64_t entry, uint64_t entry_at, uin
 	return data ? look_data(q, entry_at, entry & OFFSET_MASK, at, run, err) : 0;
 }
 
+/* Of a cluster that is not compressed. What is damaged must not pass for zeros. */
+static int check_entry(struct qcow2 *q, uint64_t entry, uint64_t entry_at, struct error **err)
+{
+	uint64_t reserved = q->extended ? L2_RESERVED | ENTRY_ZERO : L2_RESERVED, place = entry & OFFSET_MASK;
+
+	if (entry & reserved)
+		return image_broken(q->name, entry_at, err, "the entry 0x%llx of an L2 table is not known", (unsigned long long)entry);
+	if (place % q->cluster)
+		return image_broken(q->name, entry_at, err, "a cluster is to be at byte %llu, where no cluster begins",
+				    (unsigned long long)place);
+	return 0;
+}
+
 static int qcow2_look(struct layer *layer, uint64_t at, struct run *run, struct error **err)
 {
 	struct qcow2 *q = (struct qcow2 *)layer;
@@ -125,6 +140,8 @@ static int qcow2_look(struct layer *layer, uint64_t at, struct run *run, struct 
 	run->len = (q->l2_entries - e) * q->cluster - at % q->cluster;
 	if (read_entry(q, l1_at, "L1 table", &table, err) < 0)
 		return -1;
+	if (table & L1_RESERVED)
+		return image_broken(q->name, l1_at, err, "the entry 0x%llx of the L1 table is not known", (unsigned long long)table);
 	table &= OFFSET_MASK;
 	if (!table) {
 		more = table_cache_zeros(q->cache, l1_at, 8, q->l1_entries - t);
@@ -146,6 +163,8 @@ static int qcow2_look(struct layer *layer, uint64_t at, struct run *run, struct 
 	}
 	if (entry & ENTRY_COMPRESSED)
 		return look_packed(q, entry, entry_at, c, run, err);
+	if (check_entry(q, entry, entry_at, err) < 0)
+		return -1;
 	if (q->extended)
 		return look_extended(q, entry, entry_at, at, run, err);
 	if (entry & ENTRY_ZERO) {

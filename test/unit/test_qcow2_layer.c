@@ -93,6 +93,24 @@ static void test_qcow2_broken(void **state)
 	put_be(h + 1024, 1, 8);
 	refused("zero-in-v2", "InvalidImage", "at byte 1024", "version 2");
 	clear_files(NULL);
+	/* Entries that no program writes are damage, and no zeros. */
+	h = qcow2("L2-reserved", 3, 512, 1);
+	put_be(h + 1024, UINT64_C(0x3000000000000601), 8);
+	refused("L2-reserved", "InvalidImage", "at byte 1024", "0x3000000000000601");
+	h = qcow2("L2-low", 3, 512, 1);
+	put_be(h + 1024, 0x605, 8);
+	refused("L2-low", "InvalidImage", "at byte 1024", "0x605");
+	h = qcow2("L1-reserved", 3, 512, 1);
+	put_be(h + 512, UINT64_C(0x0100000000000000), 8);
+	refused("L1-reserved", "InvalidImage", "at byte 512", "of the L1 table");
+	h = qcow2("zeros-nowhere", 3, 1024, 3); /* clusters of 1 KiB: L1 at 1024, L2 at 2048 */
+	put_be(h + 20, 10, 4);
+	put_be(h + 40, 1024, 8);
+	memset(h + 1024, 0, 2048);
+	put_be(h + 1024, 2048, 8);
+	put_be(h + 2048, 0xa01, 8);
+	refused("zeros-nowhere", "InvalidImage", "at byte 2048", "where no cluster begins");
+	clear_files(NULL);
 	h = qcow2("extension", 3, 512, 1);
 	put_be(h + 8, 200, 8);
 	put_be(h + 16, 4, 4);
