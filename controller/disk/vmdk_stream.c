@@ -4,7 +4,8 @@
  * Sparse Extents". The stream is a header, an embedded descriptor, and then sector-aligned markers: compressed grains (a 64-bit sector
  * number, a 32-bit size, a zlib stream), and metadata (grain tables, grain directory, footer, end of stream). Writers differ: ESXi puts
  * each grain table behind its grains and ends with a footer; qemu-img puts all tables in front, where they are true from the beginning,
- * and ends without a marker. In both forms the tables tell how many grains there must be, which is how a cut stream is known.
+ * and ends without a marker. In both forms the tables tell how many grains there must be, which is how a cut stream is known, and where in
+ * its table each belongs: a grain whose marker names another place, by a flipped bit, would be sound otherwise.
  * A marker of the kind 4 is not in the document: VMware's writers put it between grains to show that they are alive; nothing follows it. */
 #include <ctype.h>
 #include <stdarg.h>
@@ -64,15 +65,19 @@ struct vmdk {
 	/* Tables in front, read as they pass. Of the directory only the runs are kept, so that it may be of any length. */
 	bool in_front;                        /* else they come behind their grains, and the directory at the end */
 	uint64_t directory_at, directory_len; /* bytes; none, when the disk has no grains */
+	uint64_t tables;                      /* that the directory has named */
+	bool skips;                           /* but not from its first entry on: so which table is which is not known */
 	struct table_run *runs;
 	uint32_t run_count, run_room;
 	uint32_t run, run_table; /* the table that passes */
 	unsigned char entry[4];
 
-	uint64_t expected; /* grains that the tables name */
+	/* Grains, sums of their places in their tables, and of these tables' numbers (where those are known). */
+	struct tally {
+		uint64_t grains, places, tables;
+	} expected, came; /* that the tables name; that came */
+	uint64_t tables_passed;
 	bool tables_seen, footer_seen;
-
-	uint64_t grains; /* grains that came */
 
 	/* The grain that comes. */
 	uint64_t grain_sector, grain_at;
@@ -217,6 +222,7 @@ static int add_table(struct vmdk *v, uint64_t at, uint32_t sector, struct error 
 
 	if (!sector)
 		return 0;
+	v->skips = v->skips || (at - v->directory_at) / 4 - 1 != v->tables++;
 	if (table_at < least || table_at + (uint64_t)v->table_entries * 4 > v->front_end) {
 		v->at = at;
 		return broken(v, err, "grain table %llu is at sector %u, where it cannot be",
@@ -250,6 +256,16 @@ static bool take_entry(struct vmdk *v, uint64_t at, uint64_t start, unsigned cha
 	return (at - start) % 4 == 3;
 }
 
+/* Counts the grain that a table's entry names, which is there now. */
+static void expect(struct vmdk *v, uint64_t place)
+{
+	if (get_le32(v->entry) <= 1)
+		return;
+	v->expected.grains++;
+	v->expected.places += place;
+	v->expected.tables += v->tables_passed;
+}
+
 /* Counts the grains that the front's tables name. */
 static int read_tables(struct vmdk *v, const unsigned char *data, size_t len, struct error **err)
 {
@@ -271,9 +287,12 @@ static int read_tables(struct vmdk *v, const unsigned char *data, size_t len, st
 			i += skip < len - i ? (size_t)skip : len - i;
 			continue;
 		}
-		if (take_entry(v, at, table_at, data[i++]) && get_le32(v->entry) > 1)
-			v->expected++;
-		if (at == table_at + table_len - 1 && ++v->run_table == v->runs[v->run].count) {
+		if (take_entry(v, at, table_at, data[i++]))
+			expect(v, (at - table_at) / 4);
+		if (at < table_at + table_len - 1)
+			continue;
+		v->tables_passed++;
+		if (++v->run_table == v->runs[v->run].count) {
 			v->run++;
 			v->run_table = 0;
 		}
@@ -320,9 +339,11 @@ static int begin_grain(struct vmdk *v, uint64_t sector, uint32_t size, struct er
 /* With the grain's marker and data whole at `bytes`. */
 static int emit_grain(struct vmdk *v, const unsigned char *bytes, struct error **err)
 {
-	uint64_t left = v->capacity - v->grain_sector, sectors = left < v->grain ? left : v->grain;
+	uint64_t left = v->capacity - v->grain_sector, sectors = left < v->grain ? left : v->grain, grain = v->grain_sector / v->grain;
 
-	v->grains++;
+	v->came.grains++;
+	v->came.places += grain % v->table_entries;
+	v->came.tables += grain / v->table_entries;
 	v->state = IN_MARKER;
 	v->head_len = 0;
 	return v->sink.piece(v->sink.arg, v->grain_sector * SECTOR, (size_t)sectors * SECTOR, bytes + MARKER_HEAD, v->grain_len, PIECE_ZLIB,
@@ -364,8 +385,8 @@ static int read_metadata(struct vmdk *v, const unsigned char *data, size_t len, 
 		v->tables_seen = true;
 		for (size_t i = 0; i < len && done + i < (uint64_t)v->table_entries * 4; i++) {
 			v->entry[(done + i) % 4] = data[i];
-			if ((done + i) % 4 == 3 && get_le32(v->entry) > 1)
-				v->expected++;
+			if ((done + i) % 4 == 3)
+				expect(v, (done + i) / 4);
 		}
 	} else if (v->kind == MARKER_FOOTER) {
 		memcpy(v->head + done, data, len);
@@ -505,13 +526,17 @@ static int vmdk_finish(struct decoder *decoder, struct error **err)
 	if (!ended)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated", "the VMDK stream ended at byte %llu, before its end",
 				 (unsigned long long)v->at);
-	if (v->grains > v->expected)
-		return broken(v, err, "%llu grains came, but its grain tables name %llu", (unsigned long long)v->grains,
-			      (unsigned long long)v->expected);
-	if (v->grains < v->expected)
+	if (v->came.grains > v->expected.grains)
+		return broken(v, err, "%llu grains came, but its grain tables name %llu", (unsigned long long)v->came.grains,
+			      (unsigned long long)v->expected.grains);
+	if (v->came.grains < v->expected.grains)
 		return error_set(err, ERROR_TRANSIENT, "StreamTruncated",
 				 "the VMDK stream ended at byte %llu with %llu grains, but its grain tables name %llu",
-				 (unsigned long long)v->at, (unsigned long long)v->grains, (unsigned long long)v->expected);
+				 (unsigned long long)v->at, (unsigned long long)v->came.grains, (unsigned long long)v->expected.grains);
+	if (v->came.places != v->expected.places || (v->in_front && !v->skips && v->came.tables != v->expected.tables))
+		return error_set(
+			err, ERROR_TRANSIENT, "CorruptGrain",
+			"a grain of the VMDK stream is marked as of another place of the disk than the grain tables tell: it was damaged on the way");
 	return 0;
 }
 

@@ -161,6 +161,39 @@ static void test_esxi_at_any_split(void **state)
 	}
 }
 
+/* A flipped bit in the place of a sound grain: within its table; in front, where the tables' order is known, also across them. */
+static void test_a_grain_in_another_place(void **state)
+{
+	enum { GRAINS = 520, SECTORS = GRAINS * 128 };
+	AUTO_FREE unsigned char *bytes = calloc(SECTORS, 512);
+	struct vmdk_writer w;
+
+	(void)state;
+	assert_non_null(bytes);
+	for (size_t grain = 1; grain < GRAINS; grain += 500)
+		memset(bytes + grain * 65536, (int)grain, 65536);
+	vmdk_of_image(&w, bytes, SECTORS, 128, 512);
+	for (int i = 0; i < 3; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_FREE unsigned char *stream = NULL;
+		unsigned char *data = w.data, *marker;
+		struct image image;
+		size_t len = w.len;
+
+		if (i)
+			data = stream = qemu_stream(bytes, SECTORS, &len);
+		check_decodes(data, len, 70000, bytes, SECTORS);
+		marker = data + 512 * (size_t)(data[64] | data[65] << 8); /* where the markers begin */
+		assert_int_equal(marker[0], 128);
+		assert_int_equal(marker[1], 0);
+		marker[i == 2 ? 2 : 1] ^= 1; /* grain 3; 513 */
+		assert_int_equal(decode(data, len, 70000, &image, &err), -1);
+		assert_string_equal(err->reason, "CorruptGrain");
+		free(image.bytes);
+	}
+	vmdk_free(&w);
+}
+
 static void test_disks_without_data(void **state)
 {
 	AUTO_FREE unsigned char *bytes = calloc(1, 4 << 20);
@@ -516,7 +549,7 @@ static void test_other_things_than_a_vmdk(void **state)
 	strcpy((char *)data, "<html><body>\nService unavailable</body></html>");
 	memset(data + strlen((char *)data), ' ', 900);
 	expect(data, 900, ERROR_TRANSIENT, "NotAVMDK", "\"<html><body> Service unavailable");
-	expect(data, 20, ERROR_TRANSIENT, "NotAVMDK", "a text instead of a VMDK"); /* shorter than a header */
+	expect(data, 20, ERROR_TRANSIENT, "NotAVMDK", "a text came instead of a VMDK"); /* shorter than a header */
 	expect((const unsigned char *)"{\"error\": \"busy\"}", 17, ERROR_TRANSIENT, "NotAVMDK", "busy");
 	expect((const unsigned char *)"# Disk DescriptorFile\nversion=1\n", 32, ERROR_PERMANENT, "NotAStream", "descriptor");
 	expect((const unsigned char *)"QFI\xfb\0\0\0\3", 8, ERROR_PERMANENT, "NotAVMDK", "51 46 49 fb");
@@ -539,6 +572,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_qemu_at_any_split),
 		cmocka_unit_test(test_esxi_at_any_split),
+		cmocka_unit_test(test_a_grain_in_another_place),
 		cmocka_unit_test(test_disks_without_data),
 		cmocka_unit_test(test_signs_of_life_between_grains),
 		cmocka_unit_test(test_truncation_is_seen_everywhere),
