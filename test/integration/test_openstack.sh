@@ -138,6 +138,19 @@ assert_clean "an image that was removed"
 front_clear
 rm -rf "$WORK/out"
 
+note "--- services of old: the first microversions"
+front_fault '{"kind": "status", "path": "^/compute/v2.1/?$", "status": 200, "body": "{\"version\": {\"id\": \"v2.1\", \"version\": \"2.1\", \"min_version\": \"2.1\"}}"}'
+front_fault '{"kind": "status", "path": "^/volume/v3/?$", "status": 200, "body": "{\"versions\": [{\"id\": \"v3.0\", \"version\": \"3.0\", \"min_version\": \"3.0\"}]}"}'
+{ openstack_source; openstack_import uefi "$uefi"; } >"$WORK/old.yaml"
+import old || fail "$(<"$WORK/said")"
+[ "$(front_hits)" -ge 2 ] || fail "nobody asked for the versions"
+assert_disk "$WORK/out/uefi/disk-0.raw" 1 "$known-small.raw"
+assert_disk "$WORK/out/uefi/disk-1.raw" 1 "$known-small.raw"
+assert_eq "CPUs of uefi" "$(awk '/^ +(cores|sockets|threads):/ { print $2 }' "$WORK/out/uefi/virtualmachine.yaml" | xargs)" "2 2 1"
+assert_clean "services of old"
+front_clear
+rm -rf "$WORK/out"
+
 note "--- a volume of two servers, which are both off by now"
 attached() { [ "$(os_volume GET "/volumes/${volumes[shared]}" | jq -r '.volume | "\(.status) \(.attachments | length)"')" = "in-use $1" ]; }
 attach() { # attach SERVER NUMBER

@@ -98,6 +98,34 @@ assert_fails 3 plan wrong "http://127.0.0.1:$PARTS/bad-qcow2-capacity.ova"
 assert_contains "the problem of a qcow2 image" "$(of_plan '.problems[0]')" "1048576 bytes, but its file d.qcow2 is a qcow2 image of 6291456 bytes"
 note "plan: bytes, time, and capacities that are wrong"
 
+# --- a member that is larger than the 8 GiB of an octal size ------------------------------------------------------------------
+
+large_members() { # large_members FORMAT: before the disk is a file of 9 GiB that nobody needs
+	tar -xOf "$corpus/www/signed.ova" disk1.vmdk >"$WORK/large/disk1.vmdk"
+	tar -xOf "$corpus/www/signed.ova" vm.ovf >"$WORK/large/vm.ovf"
+	/usr/bin/python3 - "$WORK/large" "$1" "$corpus/www/large.ova" <<-'PYTHON'
+	import sys, tarfile
+	directory, form, out = sys.argv[1], getattr(tarfile, sys.argv[2]), open(sys.argv[3], 'wb')
+	for name in 'vm.ovf', 'x' * 150 + '.iso', 'disk1.vmdk':
+	    info = tarfile.TarInfo(name)
+	    data = b'' if name.endswith('.iso') else open(directory + '/' + name, 'rb').read()
+	    info.size = len(data) or 9 << 30
+	    out.write(info.tobuf(form))
+	    at = out.tell()
+	    out.write(data)
+	    out.seek(at + (info.size + 511 & -512))
+	out.write(bytes(1024))
+	PYTHON
+}
+for form in GNU_FORMAT PAX_FORMAT; do
+	large_members $form
+	one_plain large "http://127.0.0.1:$PARTS/large.ova" >"$WORK/large.yaml"
+	"$VIC" import -q --allow-local-urls -f "$WORK/large.yaml" -o "$WORK/large" >"$WORK/printed" 2>"$WORK/err" || fail "$(cat "$WORK/err")"
+	assert_same "$WORK/large/large/disk-0.raw" "$corpus/raw/a.raw"
+	rm -r "$WORK/large"/* "$corpus/www/large.ova"
+done
+note "members beyond 9 GiB, in GNU and pax form"
+
 # --- memory ----------------------------------------------------------------------------------------------------------------
 
 head -c 33554432 /dev/urandom >"$WORK/large/a.raw"
@@ -138,8 +166,8 @@ memory() { # memory COUNT PORT MIB: an import of so many disks takes no more
 	rm -r "$WORK/many"
 }
 many 1
-memory 1 "$PARTS" 24
-memory 1 "$WHOLE" 25
+memory 1 "$PARTS" 25
+memory 1 "$WHOLE" 26
 many 8
 memory 8 "$PARTS" 48
 memory 8 "$WHOLE" 48

@@ -104,6 +104,12 @@ static void test_credentials(void **state)
 		{ "{'application_credential_id': 'i', 'application_credential_secret': 's', 'username': 'u'}",
 		  "{'auth': {'identity': {'methods': ['application_credential'], 'application_credential': {'id': 'i', 'secret': 's'}}}}",
 		  NULL },
+		/* A form leaves what is not filled in empty. */
+		{ "{'application_credential_id': '', 'application_credential_secret': '', 'username': 'u', 'password': 'p', 'project_id': '12',"
+		  "'domain_name': 'd'}",
+		  "{'auth': {'identity': {'methods': ['password'], 'password': {'user': {'name': 'u', 'domain': {'name': 'd'}, 'password': 'p'}}},"
+		  "'scope': {'project': {'id': '12'}}}}",
+		  NULL },
 		{ "{'application_credential_id': 'i'}", NULL, "\"application_credential_secret\"" },
 		{ "{'password': 'p', 'project_name': 'q', 'domain_name': 'd'}", NULL, "\"username\"" },
 		{ "{'username': 'u', 'password': '', 'project_name': 'q', 'domain_name': 'd'}", NULL, "\"password\"" },

@@ -64,18 +64,25 @@ static bool on_login(struct conn *c, const struct server_request *r)
 }
 
 /* Pages of one, as Nova's; without end when told so. */
-static bool on_list(struct conn *c, const struct server_request *r)
+static bool on_list(struct conn *c, const struct server_request *r, const char *key)
 {
 	char body[256];
 	unsigned n = 0;
+	bool image = !strcmp(key, "images");
 	const char *marker = strstr(r->path, "marker=id");
 
 	if (marker)
 		n = (unsigned)atoi(marker + 9) + 1;
 	if (cloud.endless)
 		n = 1;
-	snprintf(body, sizeof body, "{\"servers\": [{\"id\": \"id%u\"}]%s}", n,
-		 n < 3 ? ", \"servers_links\": [{\"rel\": \"next\", \"href\": \"http://elsewhere.invalid/\"}]" : "");
+	snprintf(body, sizeof body, "{\"%s\": [{\"id\": \"id%u\"}]%s%s%s}", key, n,
+		 n >= 3  ? ""
+		 : image ? ", \"next\": \"/v2/images?marker=x"
+			 : ", \"",
+		 n < 3 && !image ? key : "",
+		 n >= 3  ? ""
+		 : image ? "\""
+			 : "_links\": [{\"rel\": \"next\", \"href\": \"http://elsewhere.invalid/\"}]");
 	return text(c, 200, "", body);
 }
 
@@ -181,7 +188,13 @@ static bool handle(struct conn *c, const struct server_request *r, void *arg)
 	if (cloud.failures && cloud.failures--)
 		return text(c, 503, "", "<html>");
 	if (!strncmp(r->path, "/compute/v2.1/servers", 21) && strcmp(r->method, "POST"))
-		return on_list(c, r);
+		return on_list(c, r, "servers");
+	if (!strncmp(r->path, "/image/v2/images?", 17))
+		return on_list(c, r, "images");
+	if (!strncmp(r->path, "/volume/v3/p/volumes/detail", 27))
+		return on_list(c, r, "volumes");
+	if (!strncmp(r->path, "/network/v2.0/ports", 19))
+		return on_list(c, r, "ports");
 	if (!strcmp(r->path, "/image/v2/images/i/file"))
 		return on_file(c, r, cloud.image, BYTES);
 	if (!strcmp(r->path, "/image/v2/images/big/file"))
@@ -369,6 +382,26 @@ static void test_pages(void **state)
 	assert_string_equal(err->reason, "InvalidAnswer");
 }
 
+/* Each service says in its own way that there is more. */
+static void test_pages_of_each_service(void **state)
+{
+	static const struct {
+		enum openstack_service service;
+		const char *path, *key;
+	} lists[] = { { OPENSTACK_IMAGE, "/images?name=x", "images" },
+		      { OPENSTACK_VOLUME, "/volumes/detail", "volumes" },
+		      { OPENSTACK_NETWORK, "/ports?device_id=x", "ports" } };
+
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_JSON json_t *all = openstack_list(*state, lists[i].service, lists[i].path, lists[i].key, NULL, &err);
+
+		if (!all)
+			fail_msg("%s", err->message);
+		assert_int_equal(json_array_size(all), 4);
+	}
+}
+
 /* --- downloads ------------------------------------------------------------------------------------------------------------- */
 
 static int take(void *arg, const void *data, size_t len, struct error **err)
@@ -421,6 +454,33 @@ static void test_downloads(void **state)
 	assert_int_equal(download(*state, hex, BYTES, &err), -1);
 	assert_string_equal(err->reason, "ChecksumMismatch");
 	assert_int_equal(err->class, ERROR_TRANSIENT);
+}
+
+/* Images of old have an MD5 sum only; of an algorithm that is not known here, too. */
+static void test_checksums(void **state)
+{
+	static const char *const images[] = { "{s:s, s:n, s:n, s:s, s:I}", "{s:s, s:s, s:s, s:s, s:I}" };
+	unsigned char sum[16];
+	char hex[33];
+
+	assert_true(EVP_Digest(cloud.image, BYTES, sum, NULL, EVP_md5(), NULL));
+	for (int i = 0; i < 16; i++)
+		snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+	for (unsigned i = 0; i < 4; i++) {
+		AUTO_ERROR struct error *err = NULL;
+		AUTO_BUFFER struct buffer got;
+		AUTO_JSON json_t *image = i % 2 ? json_pack(images[1], "id", "i", "os_hash_algo", "blake9", "os_hash_value", "00",
+							    "checksum", hex, "size", (json_int_t)BYTES)
+						: json_pack(images[0], "id", "i", "os_hash_algo", "os_hash_value", "checksum", hex, "size",
+							    (json_int_t)BYTES);
+
+		assert_non_null(image);
+		buffer_init(&got, BYTES);
+		cloud.flip = i >= 2;
+		assert_int_equal(openstack_download(*state, image, take, &got, NULL, &err), i >= 2 ? -1 : 0);
+		if (i >= 2)
+			assert_string_equal(err->reason, "ChecksumMismatch");
+	}
 }
 
 /* --- images that are read at any place -------------------------------------------------------------------------------------- */
@@ -724,6 +784,8 @@ int main(void)
 		TEST(test_pages),
 		TEST(test_downloads),
 		TEST(test_reading_at_any_place),
+		TEST(test_pages_of_each_service),
+		TEST(test_checksums),
 		TEST(test_images_that_go),
 		TEST(test_small_windows),
 		TEST(test_artifacts),

@@ -124,8 +124,8 @@ json_t *keystone_request(const json_t *secret, char **who, struct error **err)
 			  "application_credential_id and application_credential_secret");
 		return NULL;
 	}
-	body = json_object_get(secret, "application_credential_id") ? application_request(secret, &name, &failed)
-								    : password_request(secret, &name, &failed);
+	body = answer_text(secret, "application_credential_id") ? application_request(secret, &name, &failed)
+								: password_request(secret, &name, &failed);
 	if (body && name) {
 		*who = move_ptr(name);
 		return body;

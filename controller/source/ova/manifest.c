@@ -149,6 +149,11 @@ const struct ovf_manifest_entry *ovf_manifest_find(const struct manifest *m, con
 	return NULL;
 }
 
+const struct ovf_manifest_entry *ovf_manifest_entry(const struct manifest *m, size_t i)
+{
+	return m && i < m->count ? &m->entries[i] : NULL;
+}
+
 static void hex_text(const unsigned char *bytes, size_t len, char *out)
 {
 	for (size_t i = 0; i < len; i++)

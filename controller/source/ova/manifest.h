@@ -25,6 +25,8 @@ struct ovf_manifest_entry {
 struct manifest *ovf_manifest_parse(const char *text, size_t len, struct error **err);
 void ovf_manifest_free(struct manifest *manifest); /* accepts NULL */
 /* NULL when the manifest does not name the file. */
+/* The i-th entry; NULL: there is none. manifest may be NULL. */
+const struct ovf_manifest_entry *ovf_manifest_entry(const struct manifest *manifest, size_t i);
 const struct ovf_manifest_entry *ovf_manifest_find(const struct manifest *manifest, const char *name);
 /* Compares; permanent ManifestMismatch, with both digests. */
 int ovf_manifest_check(const struct ovf_manifest_entry *entry, const unsigned char *digest, struct error **err);

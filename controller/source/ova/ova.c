@@ -5,10 +5,13 @@
 #include <string.h>
 
 #include "api/problem.h"
+#include "base/buffer.h"
 #include "source/ova/document.h"
 #include "source/ova/estimate.h"
 #include "source/ova/export.h"
 #include "source/ova/package.h"
+
+#define ABSENT_SHOWN 1000 /* bytes of the list of files that the manifest names in vain */
 
 struct ova {
 	struct source source;
@@ -49,6 +52,20 @@ static int verify(struct source *source, struct cancel *cancel, struct error **e
 	return remote_probe(remote_of(source), cancel, err);
 }
 
+/* What the manifest names and the package has not: perhaps it was taken out, perhaps it was never exported. */
+static void note_absent(const struct package *p, struct vm_model *m)
+{
+	const struct ovf_manifest_entry *e;
+	AUTO_BUFFER struct buffer names = { 0 };
+
+	buffer_init(&names, ABSENT_SHOWN);
+	for (size_t i = 0; (e = ovf_manifest_entry(p->manifest, i)); i++)
+		if (!package_member(p, e->name))
+			buffer_addf(&names, "%s%.200s", names.len ? ", " : "", e->name);
+	if (names.len)
+		ovf_note(m, "the manifest names what is not in the package: %s", names.data);
+}
+
 /* What the manifest says nothing about is told, for nobody can vouch for it. */
 static void note_manifest(const struct package *p, struct vm_model *m)
 {
@@ -62,6 +79,8 @@ static void note_manifest(const struct package *p, struct vm_model *m)
 		if (name && !ovf_manifest_find(p->manifest, name))
 			ovf_note(m, "the manifest does not name %.200s, which is not verified", name);
 	}
+	if (p->complete && !p->beside)
+		note_absent(p, m);
 }
 
 static struct vm_model *describe(struct source *source, const struct source_vm_name *name, struct cancel *cancel, struct error **err)

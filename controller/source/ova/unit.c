@@ -11,11 +11,12 @@ struct word {
 
 /* What people write. DSP0004 has only "byte"; "bytes" and the rest are of OVF 0.9 and of tools. */
 static const struct word words[] = {
-	{ "byte", 0 },       { "bytes", 0 }, { "b", 0 },    { "kilobyte", 10 }, { "kilobytes", 10 }, { "kibibyte", 10 },
-	{ "kibibytes", 10 }, { "kb", 10 },   { "kib", 10 }, { "megabyte", 20 }, { "megabytes", 20 }, { "mebibyte", 20 },
-	{ "mebibytes", 20 }, { "mb", 20 },   { "mib", 20 }, { "gigabyte", 30 }, { "gigabytes", 30 }, { "gibibyte", 30 },
-	{ "gibibytes", 30 }, { "gb", 30 },   { "gib", 30 }, { "terabyte", 40 }, { "terabytes", 40 }, { "tebibyte", 40 },
-	{ "tebibytes", 40 }, { "tb", 40 },   { "tib", 40 },
+	{ "byte", 0 },       { "bytes", 0 },  { "b", 0 },       { "kilobyte", 10 }, { "kilobytes", 10 }, { "kibibyte", 10 },
+	{ "kibibytes", 10 }, { "kb", 10 },    { "kib", 10 },    { "megabyte", 20 }, { "megabytes", 20 }, { "mebibyte", 20 },
+	{ "mebibytes", 20 }, { "mb", 20 },    { "mib", 20 },    { "gigabyte", 30 }, { "gigabytes", 30 }, { "gibibyte", 30 },
+	{ "gibibytes", 30 }, { "gb", 30 },    { "gib", 30 },    { "terabyte", 40 }, { "terabytes", 40 }, { "tebibyte", 40 },
+	{ "tebibytes", 40 }, { "tb", 40 },    { "tib", 40 },    { "kbyte", 10 },    { "kbytes", 10 },    { "mbyte", 20 },
+	{ "mbytes", 20 },    { "gbyte", 30 }, { "gbytes", 30 }, { "tbyte", 40 },    { "tbytes", 40 },
 };
 
 static const char *skip_space(const char *p)

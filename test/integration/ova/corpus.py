@@ -343,6 +343,8 @@ case("signed", tar([("vm.ovf", plain), ("vm.mf", plain_mf), ("vm.cert", signed(p
      says=["signed by /CN=Example Publisher"])
 case("manifest-partial", tar([("vm.ovf", plain), ("vm.mf", manifest([("vm.ovf", plain)])), ("disk1.vmdk", A)]), disks=["a.raw"],
      says=["does not name disk1.vmdk"])
+case("manifest-absent", tar([("vm.ovf", plain), ("vm.mf", manifest([("vm.ovf", plain), ("disk1.vmdk", A), ("tools.iso", b"x")])), ("disk1.vmdk", A)]),
+     disks=["a.raw"], says=["names what is not in the package: tools.iso"], stream=False) # who cannot see the end cannot tell
 
 several = envelope([file_ref("f1", "d1.vmdk", len(A)), file_ref("f2", "d2.vmdk", len(B))],
                    [disk("d1", size_of["a"], "f1"), disk("d2", size_of["b"], "f2")],
