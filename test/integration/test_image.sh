@@ -1,7 +1,7 @@
 #!/bin/bash
 # The image, built for real by buildah from Dockerfile: small, nothing in it that is not used, a hardened program, no root. The programs
 # work in it, on a root file system that cannot be written to.
-# timeout: 1800
+# timeout: 1700
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || skip "buildah needs root here"
 need readelf qemu-img

@@ -141,12 +141,13 @@ first=$(ledgers retried)
 assert_contains "why it failed" "$(import_field default retried '{.status.message}')" "not this image"
 front _faults/refused -X DELETE >/dev/null
 kubectl annotate virtualmachineimport retried migration.harvesterhci.io/retry=true >/dev/null
-wait_status default retried virtualMachineRunning
+running() { [ "$(import_field default "$1" '{.status.importStatus}')" = virtualMachineRunning ]; } # it is failed until the annotation is seen
+wait_for 120 running retried
 assert_disk retried 0 1 "$WORK/data.raw"
 assert_contains "the ledger of the retried" "$(ledgers retried)" "$first"
 wait_for 60 told retried "$first"
 front _faults/kept -X DELETE >/dev/null
-kubectl wait --for=condition=Ready --timeout=120s virtualmachineimport/retried >/dev/null
+kubectl wait --for=condition=Ready --timeout=400s virtualmachineimport/retried >/dev/null
 assert_eq "ledger of the retried" "$(ledgers retried)" ''
 assert_clean "after a retry"
 

@@ -4,7 +4,7 @@
 # taken over and finished; what it had finished stays.
 # needs: vsphere kube
 # lock: port-8080
-# timeout: 1800
+# timeout: 1750
 . "$(dirname "$0")/lib.sh"
 KUBE_CRDS=no
 [ "$(id -u)" = 0 ] || skip "the Kubernetes peer needs root"
