@@ -223,11 +223,13 @@ static int enter(struct budgets *b, struct budget_grant *g, const char *endpoint
 static int look(struct budgets *b, struct budget_grant *g, const struct cancel *cancel, struct error **err)
 {
 	LOCK_GUARD(&b->lock);
-	if (!g->granted && cancel_check(cancel, err) == 0)
+	bool wanted = !cancel_requested(cancel);
+
+	if (!g->granted && wanted)
 		dispatch(b);
 	if (g->granted)
 		return 1;
-	if (!cancel_requested(cancel))
+	if (wanted)
 		return 0;
 	for (struct budget_grant **at = &b->waiting; *at; at = &(*at)->next) {
 		if (*at == g) {
@@ -235,7 +237,7 @@ static int look(struct budgets *b, struct budget_grant *g, const struct cancel *
 			break;
 		}
 	}
-	return -1;
+	return cancel_check(cancel, err);
 }
 
 int budgets_take(struct budgets *b, const char *endpoint, const char *host, const void *owner, struct cancel *cancel,
