@@ -18,6 +18,8 @@
 #include "cmd/signals.h"
 #include "disk/pipeline.h"
 
+#define JOURNAL_END ".journal"
+
 enum { FORMAT = OPTION_LONG, CAPACITY, DIGEST, RESUME, SYNC, VERIFY };
 
 static const struct cmd_option flags[] = {
@@ -256,6 +258,17 @@ static void tell_anew(const struct disk_pipeline *pipeline, const struct disk_pi
 	}
 }
 
+/* Of an earlier try with --resume, whose disk is written over now. */
+static int discard_journal(const char *out, struct error **err)
+{
+	AUTO_FREE char *journal = NULL;
+
+	if (asprintf(&journal, "%s" JOURNAL_END, out) >= 0)
+		return disk_pipeline_discard_journal(journal, err);
+	journal = NULL;
+	return error_set_errno(err, ENOMEM, "cannot write %s", out);
+}
+
 /* begun: whether the output was opened, and what was in it is gone. */
 static int convert(const char *in, struct disk_pipeline_options *options, bool quiet, struct disk_result *result, bool *begun,
 		   struct error **err)
@@ -273,7 +286,7 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	/* All of this before anything is written. */
 	if (stream ? stream_open(&input, in, format, options->cancel, err) < 0 : image_file_open(&file, in, format, err) < 0)
 		return -1;
-	if (check_output(options, &file, &input, err) < 0)
+	if (check_output(options, &file, &input, err) < 0 || (!options->journal && discard_journal(options->path, err) < 0))
 		return -1;
 	if (!stream)
 		options->format = NULL; /* the image's, not a stream's */
@@ -403,7 +416,7 @@ static int run(int argc, char **argv)
 	if (id < 0)
 		return scan.exit_code;
 	pipeline.path = argv[1];
-	if (resume && asprintf(&journal, "%s.journal", pipeline.path) < 0)
+	if (resume && asprintf(&journal, "%s" JOURNAL_END, pipeline.path) < 0)
 		journal = NULL;
 	pipeline.journal = journal;
 	/* An image in a file goes on where it was, unless it was changed, or is read as something else; of a stream each block is compared. */

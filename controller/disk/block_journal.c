@@ -149,6 +149,18 @@ struct block_journal *block_journal_open(const char *path, const char *identity,
 	return j;
 }
 
+int block_journal_discard(const char *path, struct error **err)
+{
+	AUTO_FD int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	unsigned char head[sizeof magic];
+
+	if (fd < 0 || pread(fd, head, sizeof head, 0) != sizeof head || memcmp(head, magic, sizeof magic))
+		return 0;
+	if (ftruncate(fd, 0) < 0 || fdatasync(fd) < 0 || unlink(path) < 0)
+		return error_set_errno(err, errno, "cannot remove the journal %s, which is wrong from now on", path);
+	return 0;
+}
+
 void block_journal_close(struct block_journal *j)
 {
 	if (!j)

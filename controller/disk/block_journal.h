@@ -43,6 +43,8 @@ enum block_journal_origin {
 struct block_journal *block_journal_open(const char *path, const char *identity, struct error **err);
 /* What was found when it was opened. */
 enum block_journal_origin block_journal_origin(const struct block_journal *j);
+/* Removes the file when it is a journal, durably: its disk is to be written without it. */
+int block_journal_discard(const char *path, struct error **err);
 void block_journal_close(struct block_journal *j); /* accepts NULL; what was not committed is lost */
 /* After the last recorded block, in bytes of the disk; 0 when there are none. *data: how much of that block is data. */
 uint64_t block_journal_end(struct block_journal *j, uint64_t *data);

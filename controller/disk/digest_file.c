@@ -190,7 +190,7 @@ int digest_descriptor(int fd, const char *path, uint64_t size, unsigned char *co
 
 int disk_digest_file(const char *path, const struct disk_digest_options *options, char out[DISK_DIGEST_TEXT_SIZE], struct error **err)
 {
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a pipe is not waited for */
 	uint64_t size = 0;
 
 	if (fd < 0)

@@ -23,7 +23,7 @@ static bool takes_alignment(int fd)
 
 int direct_reopen(int fd, const char *path, int flags)
 {
-	AUTO_FD int direct = open(path, flags | O_DIRECT | O_CLOEXEC);
+	AUTO_FD int direct = open(path, flags | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat a, b;
 
 	if (direct < 0 || fstat(fd, &a) < 0 || fstat(direct, &b) < 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)

@@ -411,6 +411,11 @@ static bool known_format(const char *format)
 	return !format || !strcmp(format, "vmdk-stream") || !strcmp(format, "raw");
 }
 
+int disk_pipeline_discard_journal(const char *path, struct error **err)
+{
+	return block_journal_discard(path, err);
+}
+
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)
 {
 	struct disk_pipeline *p = calloc(1, sizeof *p);

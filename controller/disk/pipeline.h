@@ -49,6 +49,9 @@ struct disk_result {
 struct disk_pipeline;
 struct disk_image;
 
+/* Before a disk is written without a journal where an earlier try may have left one at this path, which would be believed later: removes it.
+ * A file that is no journal stays. */
+int disk_pipeline_discard_journal(const char *path, struct error **err);
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
 
 enum disk_journal_use {

@@ -207,6 +207,14 @@ printf 'changed' | dd of="$WORK/in.raw" bs=1 seek=5000000 conv=notrunc status=no
 raw FAULT_KIND=none >"$WORK/digest"
 assert_same "$out" "$WORK/in.raw"
 assert_fails 1 "$VIC" verify -q "$WORK/large.raw" "$(<"$WORK/digest")" 2>/dev/null
+# ... or another one was written there meanwhile, without a journal.
+fresh
+cp "$WORK/large.raw" "$WORK/in.raw"
+raw FAULT_KIND=kill FAULT_AT=$((${large% *} - 10)) && fail "was not cut"
+head -c 64M /dev/zero | tr '\0' x >"$WORK/other.raw"
+"$VIC" convert -q --format raw "$WORK/other.raw" "$out" >/dev/null
+raw FAULT_KIND=none >/dev/null
+assert_same "$out" "$WORK/in.raw"
 # ... or read as another disk: the one in it, then the file itself.
 fresh
 qemu-img convert -f raw -O qcow2 "$WORK/large.raw" "$WORK/in.raw"

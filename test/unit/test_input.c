@@ -79,6 +79,20 @@ static void test_a_digest_of_what_is_cut_off(void **state)
 	assert_string_equal(err->reason, "ShortRead");
 }
 
+static void test_a_digest_of_a_pipe(void **state)
+{
+	AUTO_FREE char *path = file("pipe");
+	AUTO_ERROR struct error *err = NULL;
+	char digest[DISK_DIGEST_TEXT_SIZE];
+
+	(void)state;
+	assert_int_equal(mkfifo(path, 0600), 0);
+	alarm(60);
+	assert_int_equal(disk_digest_file(path, NULL, digest, &err), -1);
+	alarm(0);
+	assert_string_equal(err->reason, "NotADisk");
+}
+
 /* Of an image each file counts, also that of the extent that is open. */
 static void test_files_that_are_changed_while_they_are_read(void **state)
 {
@@ -123,6 +137,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_cut_off_meanwhile_is_no_hole),
 		cmocka_unit_test(test_a_digest_of_what_is_cut_off),
+		cmocka_unit_test(test_a_digest_of_a_pipe),
 		cmocka_unit_test(test_files_that_are_changed_while_they_are_read),
 	};
 
