@@ -144,8 +144,8 @@ front_fault '{"kind": "status", "path": "^/volume/v3/?$", "status": 200, "body":
 { openstack_source; openstack_import uefi "$uefi"; } >"$WORK/old.yaml"
 import old || fail "$(<"$WORK/said")"
 [ "$(front_hits)" -ge 2 ] || fail "nobody asked for the versions"
-assert_disk "$WORK/out/uefi/disk-0.raw" 1 "$known-small.raw"
-assert_disk "$WORK/out/uefi/disk-1.raw" 1 "$known-small.raw"
+assert_cloud_disk "$WORK/out/uefi/disk-0.raw" 1 "$known-small.raw"
+assert_cloud_disk "$WORK/out/uefi/disk-1.raw" 1 "$known-small.raw"
 assert_eq "CPUs of uefi" "$(awk '/^ +(cores|sockets|threads):/ { print $2 }' "$WORK/out/uefi/virtualmachine.yaml" | xargs)" "2 2 1"
 assert_clean "services of old"
 front_clear
