@@ -157,6 +157,17 @@ void http_slot_give(struct http_client *c, struct slot *s)
 		slot_free(s);
 		return;
 	}
+	if (s->failed) {
+		CURL *fresh = curl_easy_init(); /* the connections are the multi handle's */
+
+		if (!fresh) {
+			slot_free(s);
+			return;
+		}
+		curl_easy_cleanup(s->easy);
+		s->easy = fresh;
+		s->failed = false;
+	}
 	curl_easy_reset(s->easy); /* forgets the request and its password, keeps the connections */
 	pthread_mutex_lock(&c->lock);
 	if (c->idle_count < IDLE_MAX) {

@@ -14,6 +14,7 @@ struct slot {
 	CURL *easy;
 	struct trust_view trust;
 	char refused[128]; /* the address that a request was not to reach, and why not; "" when there was none */
+	bool failed;       /* a request: curl may keep a buffer in the handle, which then takes no more requests */
 	struct slot *next;
 };
 

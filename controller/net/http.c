@@ -397,11 +397,12 @@ static int exchange_once(struct http_client *c, struct exchange *x, const char *
 	} else {
 		curl_multi_add_handle(x->slot->multi, easy);
 		result = drive(x, &code, err);
-		/* One cut off in the middle loses its connection here; the handle is good for the next request. */
+		/* One cut off in the middle loses its connection here. */
 		curl_multi_remove_handle(x->slot->multi, easy);
 	}
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+	x->slot->failed = x->slot->failed || result < 0 || code != CURLE_OK;
 	if (result < 0 || code == CURLE_OK)
 		return result;
 	if (x->error)

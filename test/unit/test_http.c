@@ -476,6 +476,27 @@ static void test_redirects_have_limits(void **state)
 	http_client_free(client);
 }
 
+/* A request that fails before it is sent leaves nothing behind for the next one of its client. */
+static void test_failures_leave_nothing_behind(void **state)
+{
+	static const char *const bad[] = { "/to?file:///etc/passwd", "/to?gopher://x/" };
+	struct http_client *client = client_of(NULL);
+	AUTO_FREE char *good = url_of(plain, "/hello");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		AUTO_FREE char *url = url_of(plain, bad[i]);
+		AUTO_RESPONSE struct http_response r = { 0 }, after = { 0 };
+		AUTO_ERROR struct error *err = NULL;
+
+		assert_int_equal(http_perform(client, &(struct http_request){ .url = url, .follow_redirects = true }, &r, NULL), -1);
+		if (http_perform(client, &(struct http_request){ .url = good }, &after, &err) < 0)
+			fail_msg("%s", err->message);
+		assert_int_equal(after.status, 200);
+	}
+	http_client_free(client);
+}
+
 static void test_nobody_there(void **state)
 {
 	struct server *gone = server_start(NULL, handle, NULL);
@@ -865,6 +886,7 @@ int main(void)
 		cmocka_unit_test(test_cancel_wakes_at_once),
 		cmocka_unit_test(test_redirects_keep_secrets_at_home),
 		cmocka_unit_test(test_redirects_have_limits),
+		cmocka_unit_test(test_failures_leave_nothing_behind),
 		cmocka_unit_test(test_nobody_there),
 		cmocka_unit_test(test_http_and_https_mixed_up),
 		cmocka_unit_test(test_local_addresses_are_refused_by_any_name),
