@@ -6,6 +6,7 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/size.h"
 
 #define BAR_CELLS 30
 #define EVERY_MS 200
@@ -18,8 +19,7 @@ void meter_begin(struct meter *m, bool quiet)
 void meter_show(struct meter *m, uint64_t part, uint64_t whole, uint64_t bytes)
 {
 	uint64_t now, spent;
-	double gib = (double)bytes / (1 << 30);
-	char bar[BAR_CELLS + 1];
+	char bar[BAR_CELLS + 1], size[SIZE_TEXT];
 
 	if (!m->shown || (now = clock_monotonic_ms()) - m->drawn_ms < EVERY_MS)
 		return;
@@ -35,11 +35,17 @@ void meter_show(struct meter *m, uint64_t part, uint64_t whole, uint64_t bytes)
 		bar[BAR_CELLS] = 0;
 		fprintf(stderr, "[%s] %3d%%  ", bar, (int)(share * 100));
 	}
-	fprintf(stderr, "%.2f GiB", gib);
+	fputs(size_text(bytes, size), stderr);
 	if (spent)
-		fprintf(stderr, ", %.2f GiB/s", gib * 1000 / (double)spent);
-	if (part && part < whole)
-		fprintf(stderr, ", %.0f s left", (double)spent / 1000 * (double)(whole - part) / (double)part);
+		fprintf(stderr, ", %s/s", size_text((uint64_t)((double)bytes * 1000 / (double)spent), size));
+	if (part && part < whole) {
+		double left = (double)spent / 1000 * (double)(whole - part) / (double)part;
+
+		if (left < 100)
+			fprintf(stderr, ", %.0f s left", left);
+		else
+			fprintf(stderr, ", %.0f min left", left / 60);
+	}
 	fflush(stderr);
 }
 

@@ -115,6 +115,11 @@ assert_fails 3 "$VIC" plan -f "$WORK/import.yaml" >"$WORK/said" 2>&1
 assert_contains "a plan without its source" "$(<"$WORK/said")" "there is no OvaSource default/files; create it, or correct spec.sourceCluster"
 note "what fails says what to do"
 
+# On a terminal the progress is in units that show something.
+timeout 60 script -qec "{ head -c 3M /dev/zero; sleep 1; head -c 1M /dev/zero; } | '$VIC' convert --format raw - '$WORK/out.raw'" /dev/null </dev/null >"$WORK/said" 2>&1
+grep -qE '[0-9.]+ MiB, [0-9.]+ [KMG]iB/s' "$WORK/said" || fail "the progress of a small disk: $(cat -v "$WORK/said")"
+note "progress"
+
 # A conversion that is stopped leaves no half disk, or one that is gone on with.
 mkfifo "$WORK/pipe"
 exec 7<>"$WORK/pipe"
