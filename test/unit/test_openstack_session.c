@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <sys/wait.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
@@ -636,6 +638,98 @@ static void test_small_windows(void **state)
 	assert_int_equal(told, 0);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
+struct together {
+	pthread_t thread;
+	struct openstack_session *session;
+	json_t *image;
+	const _Atomic size_t *most;
+	bool failed;
+};
+
+static void ignore_trouble(void *arg, const char *reason)
+{
+	(void)reason;
+	((struct together *)arg)->failed = true;
+}
+
+static void *read_all(void *arg)
+{
+	struct together *t = arg;
+	char data[65536];
+	struct disk_input *in = openstack_image_input(t->session, t->image, ignore_trouble, t, NULL, NULL);
+
+	t->failed = !in;
+	if (in)
+		disk_input_share_ahead(in, t->most);
+	for (uint64_t at = 0; !t->failed && at < BIG; at += sizeof data)
+		t->failed = disk_input_read(in, at, data, sizeof data, NULL) < 0 || memcmp(data, cloud.big + at, sizeof data) != 0;
+	disk_input_close(in);
+	return NULL;
+}
+
+static long kib_of(const char *what)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	size_t len = strlen(what);
+	char line[256];
+	long kib = -1;
+
+	while (f && kib < 0 && fgets(line, sizeof line, f))
+		if (!strncmp(line, what, len))
+			kib = strtol(line + len + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+/* Eight images that are read at once, in a process of its own whose memory is measured from then on. */
+static void test_memory_of_eight(void **state)
+{
+	int ends[2];
+	long kib = 0;
+	pid_t child;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	child = fork();
+	if (!child) {
+		struct together all[8] = { 0 };
+		_Atomic size_t most = DISK_INPUT_AHEAD / 8;
+		json_t *image = big_image();
+		struct openstack_session *s = open_session(NULL);
+		FILE *peak = fopen("/proc/self/clear_refs", "we");
+		bool failed = !s || !peak || fputs("5", peak) < 0 || fclose(peak);
+		long before = kib_of("VmRSS");
+
+		for (int i = 0; i < 8 && !failed; i++) {
+			all[i] = (struct together){ .session = s, .image = image, .most = &most };
+			failed = pthread_create(&all[i].thread, NULL, read_all, &all[i]);
+		}
+		for (int i = 0; i < 8 && !failed; i++) {
+			pthread_join(all[i].thread, NULL);
+			failed = all[i].failed;
+		}
+		kib = failed ? -1 : kib_of("VmHWM") - before;
+		_exit(write(ends[1], &kib, sizeof kib) != sizeof kib);
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &kib, sizeof kib), sizeof kib);
+	close(ends[0]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	print_message("eight images: %ld KiB\n", kib);
+	assert_in_range(kib, 1024, 16 * 1024);
+}
+
 /* --- what is made in the cloud --------------------------------------------------------------------------------------------- */
 
 static char ledger[512];
@@ -788,6 +882,7 @@ int main(void)
 		TEST(test_checksums),
 		TEST(test_images_that_go),
 		TEST(test_small_windows),
+		TEST(test_memory_of_eight),
 		TEST(test_artifacts),
 		TEST(test_other_artifacts),
 		TEST(test_lost_answers),
