@@ -1,5 +1,6 @@
 #include "cmd/cmd.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,8 +39,18 @@ static void usage(FILE *out)
 	fputs("\nvm-import-controller COMMAND --help tells a command's options; without a command it is run.\n", out);
 }
 
+/* Nothing that is opened may take the place of a standard descriptor that was closed: it would be read as the input, or have what is said
+ * written into it. What is there instead fails as a closed one does. */
+static void fill_standard(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0)
+			return;
+}
+
 int cmd_main(int argc, char **argv)
 {
+	fill_standard();
 	/* Buffers are mapped by themselves and go back to the system when they are freed. By default glibc takes them out of its heaps from the
 	 * first one on that was freed, and keeps them: eight disks at once took 10 MiB more. */
 	mallopt(M_MMAP_THRESHOLD, 128 << 10);

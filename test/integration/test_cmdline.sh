@@ -143,6 +143,10 @@ assert_contains "what is said of it" "$(<"$WORK/said")" "the same command goes o
 exec 7>&-
 note "a conversion that is stopped"
 
+assert_fails 1 timeout 60 "$VIC" convert -q - "$WORK/closed.raw" <&- 2>"$WORK/said"
+assert_contains "a standard input that is closed" "$(<"$WORK/said")" "Bad file descriptor"
+note "descriptors that are closed"
+
 # The log: a line an event, key=value or JSON; its level is changed while the daemon runs.
 cat >"$WORK/kubeconfig" <<-'END2'
 	{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
