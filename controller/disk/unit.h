@@ -84,7 +84,8 @@ int unit_write(struct unit *u, struct error **err);
 #define DISK_WORKERS_MAX 16
 
 /* The workers own all buffers, so that memory is bounded for all pipelines together: of data, two for each pipeline and one more for
- * whoever is faster; of blocks, four at most. */
+ * whoever is faster; of blocks, six at most, of which four
+ * are used when there are many pipelines. */
 struct disk_workers;
 void workers_enter(struct disk_workers *workers);         /* a pipeline begins */
 void workers_leave(struct disk_workers *workers);         /* it has given back its buffers; without pipelines none is kept */

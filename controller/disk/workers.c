@@ -8,9 +8,12 @@
 #include "disk/processors.h"
 #include "disk/unit.h"
 
-#define DATA_OWN 2   /* of each pipeline, whatever the others do */
-#define WRITERS 4    /* that one waits for the storage while the other has it */
-#define BLOCKS_MAX 4 /* with three buffers of data 8 MiB, which is what memory allows for one disk, however many processors there are */
+#define DATA_OWN 2 /* of each pipeline, whatever the others do */
+#define WRITERS 4  /* that one waits for the storage while the other has it */
+/* Blocks that are used at once, however many processors there are: as many as memory allows beside the buffers of data, 1 MiB each. */
+#define BLOCKS_MAX 6
+#define BLOCKS_OF_MANY 4
+#define MANY 5 /* pipelines */
 
 struct queue {
 	struct unit *first, **last;
@@ -26,8 +29,8 @@ struct disk_workers {
 	pthread_cond_t work, write, given;
 	struct queue decode, written; /* units that wait for a worker, for a writer */
 	struct spare *data, *blocks;
-	unsigned data_extra;  /* buffers beyond the pipelines' two that may still be taken */
-	unsigned blocks_left; /* that may still be taken */
+	unsigned data_extra; /* buffers beyond the pipelines' two that may still be taken */
+	unsigned blocks_used, blocks_made, blocks_most;
 	unsigned pipelines;
 	bool stopped;
 	unsigned count, writers;
@@ -68,6 +71,36 @@ static void give_spare(struct spare **list, void *buffer)
 	*list = s;
 }
 
+/* How many blocks may be used now. The caller holds the lock. */
+static unsigned blocks_allowed(const struct disk_workers *w)
+{
+	return w->pipelines < MANY || w->blocks_most < BLOCKS_OF_MANY ? w->blocks_most : BLOCKS_OF_MANY;
+}
+
+/* NULL when memory is out. The caller holds the lock. */
+static unsigned char *take_block(struct disk_workers *w)
+{
+	bool fresh = !w->blocks;
+	void *block = take_spare(&w->blocks, DISK_DIGEST_BLOCK);
+
+	w->blocks_used += block != NULL;
+	w->blocks_made += block && fresh;
+	return block;
+}
+
+/* The caller holds the lock. */
+static void give_block(struct disk_workers *w, unsigned char *block)
+{
+	w->blocks_used--;
+	if (w->blocks_made > blocks_allowed(w)) {
+		free(block);
+		w->blocks_made--;
+	} else {
+		give_spare(&w->blocks, block);
+	}
+	pthread_cond_signal(&w->work);
+}
+
 static void free_spare(struct spare **list)
 {
 	struct spare *s;
@@ -92,11 +125,8 @@ static void give_unneeded(struct disk_workers *w, struct unit *u, bool all)
 	LOCK_GUARD(&w->lock);
 	if (u->data && (all || u->bytes != u->data))
 		give_data(w, u->share, move_ptr(u->data));
-	if (u->block_buffer && (all || u->bytes != u->block_buffer)) {
-		give_spare(&w->blocks, move_ptr(u->block_buffer));
-		w->blocks_left++;
-		pthread_cond_signal(&w->work);
-	}
+	if (u->block_buffer && (all || u->bytes != u->block_buffer))
+		give_block(w, move_ptr(u->block_buffer));
 }
 
 static void finish(struct disk_workers *w, struct unit *u)
@@ -116,13 +146,12 @@ static void *work(void *arg)
 
 		{
 			LOCK_GUARD(&w->lock);
-			while (!w->stopped && (!w->decode.first || !w->blocks_left))
+			while (!w->stopped && (!w->decode.first || w->blocks_used >= blocks_allowed(w)))
 				pthread_cond_wait(&w->work, &w->lock);
 			u = dequeue(&w->decode);
 			if (!u)
 				break;
-			u->block_buffer = take_spare(&w->blocks, DISK_DIGEST_BLOCK);
-			w->blocks_left -= u->block_buffer != NULL;
+			u->block_buffer = take_block(w);
 		}
 		if (!tools || !u->block_buffer) {
 			error_set_errno(&u->error, ENOMEM, "cannot decode the disk");
@@ -191,7 +220,7 @@ struct disk_workers *disk_workers_new(unsigned threads, struct error **err)
 	threads = threads ? threads : processors_default();
 	threads = threads < DISK_WORKERS_MAX ? threads : DISK_WORKERS_MAX;
 	w->data_extra = 1;
-	w->blocks_left = threads + WRITERS < BLOCKS_MAX ? threads + WRITERS : BLOCKS_MAX;
+	w->blocks_most = threads + WRITERS < BLOCKS_MAX ? threads + WRITERS : BLOCKS_MAX;
 	if (start(w, &w->count, threads, work, err) < 0 || start(w, &w->writers, WRITERS, write_blocks, err) < 0) {
 		disk_workers_free(w);
 		return NULL;
@@ -241,10 +270,13 @@ unsigned workers_pipelines(struct disk_workers *w)
 void workers_leave(struct disk_workers *w)
 {
 	LOCK_GUARD(&w->lock);
-	if (--w->pipelines)
+	w->pipelines--;
+	pthread_cond_broadcast(&w->work); /* more blocks may be allowed now */
+	if (w->pipelines)
 		return;
 	free_spare(&w->data);
 	free_spare(&w->blocks);
+	w->blocks_made = w->blocks_used;
 }
 
 unsigned char *workers_take_data(struct disk_workers *w, struct workers_share *share)

@@ -166,8 +166,8 @@ memory() { # memory COUNT PORT MIB: an import of so many disks takes no more
 	rm -r "$WORK/many"
 }
 many 1
-memory 1 "$PARTS" 25
-memory 1 "$WHOLE" 26
+memory 1 "$PARTS" 28
+memory 1 "$WHOLE" 28
 many 8
 memory 8 "$PARTS" 48
 memory 8 "$WHOLE" 48
