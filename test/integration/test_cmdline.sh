@@ -116,8 +116,10 @@ assert_contains "a plan without its source" "$(<"$WORK/said")" "there is no OvaS
 note "what fails says what to do"
 
 # On a terminal the progress is in units that show something.
-timeout 60 script -qec "{ head -c 3M /dev/zero; sleep 1; head -c 1M /dev/zero; } | '$VIC' convert --format raw - '$WORK/out.raw'" /dev/null </dev/null >"$WORK/said" 2>&1
-grep -qE '[0-9.]+ MiB, [0-9.]+ [KMG]iB/s' "$WORK/said" || fail "the progress of a small disk: $(cat -v "$WORK/said")"
+rate='[0-9.]+ MiB, [0-9.]+ [KMG]iB/s'
+: >"$WORK/said"
+timeout 180 script -qec "{ head -c 3M /dev/zero; until grep -qE '$rate' '$WORK/said'; do sleep 0.2; head -c 64K /dev/zero; done; } |
+	'$VIC' convert --format raw - '$WORK/out.raw'" /dev/null </dev/null >"$WORK/said" 2>&1 || fail "the progress of a small disk: $(cat -v "$WORK/said")"
 note "progress"
 
 # A conversion that is stopped leaves no half disk, or one that is gone on with.
