@@ -242,10 +242,8 @@ static void tell_anew(const struct disk_pipeline *pipeline, const struct disk_pi
 			o->journal, in, o->path);
 		break;
 	case DISK_JOURNAL_BROKEN:
-		fprintf(stderr,
-			"vm-import-controller: %s is no journal that can be read: %s is written anew; when another program's file has that "
-			"name, name another output\n",
-			o->journal, o->path);
+		fprintf(stderr, "vm-import-controller: the journal %s cannot be read, it was cut: %s is written anew\n", o->journal,
+			o->path);
 		break;
 	case DISK_JOURNAL_DISK_GONE:
 		fprintf(stderr,
@@ -286,7 +284,15 @@ static int convert(const char *in, struct disk_pipeline_options *options, bool q
 	/* All of this before anything is written. */
 	if (stream ? stream_open(&input, in, format, options->cancel, err) < 0 : image_file_open(&file, in, format, err) < 0)
 		return -1;
-	if (check_output(options, &file, &input, err) < 0 || (!options->journal && discard_journal(options->path, err) < 0))
+	if (check_output(options, &file, &input, err) < 0)
+		return -1;
+	if (options->journal && disk_pipeline_foreign_journal(options->journal))
+		return error_set(
+			err, ERROR_PERMANENT, "NotAJournal",
+			"%s is no journal, but another program's file, and --resume would write over it: move it away, or name another "
+			"output; nothing was written",
+			options->journal);
+	if (!options->journal && discard_journal(options->path, err) < 0)
 		return -1;
 	if (!stream)
 		options->format = NULL; /* the image's, not a stream's */

@@ -149,6 +149,16 @@ struct block_journal *block_journal_open(const char *path, const char *identity,
 	return j;
 }
 
+bool block_journal_is_foreign(const char *path)
+{
+	static const char zeros[sizeof magic];
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	char head[sizeof magic];
+	ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
+
+	return n > 0 && memcmp(head, magic, (size_t)n) != 0 && memcmp(head, zeros, (size_t)n) != 0;
+}
+
 int block_journal_discard(const char *path, struct error **err)
 {
 	AUTO_FD int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);

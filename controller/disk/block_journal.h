@@ -43,6 +43,8 @@ enum block_journal_origin {
 struct block_journal *block_journal_open(const char *path, const char *identity, struct error **err);
 /* What was found when it was opened. */
 enum block_journal_origin block_journal_origin(const struct block_journal *j);
+/* Whether the file is there and surely no journal: not even one that a crash or a power cut left empty, cut short or all zeros. */
+bool block_journal_is_foreign(const char *path);
 /* Removes the file when it is a journal, durably: its disk is to be written without it. */
 int block_journal_discard(const char *path, struct error **err);
 void block_journal_close(struct block_journal *j); /* accepts NULL; what was not committed is lost */

@@ -416,6 +416,11 @@ int disk_pipeline_discard_journal(const char *path, struct error **err)
 	return block_journal_discard(path, err);
 }
 
+bool disk_pipeline_foreign_journal(const char *path)
+{
+	return block_journal_is_foreign(path);
+}
+
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err)
 {
 	struct disk_pipeline *p = calloc(1, sizeof *p);

@@ -52,6 +52,8 @@ struct disk_image;
 /* Before a disk is written without a journal where an earlier try may have left one at this path, which would be believed later: removes it.
  * A file that is no journal stays. */
 int disk_pipeline_discard_journal(const char *path, struct error **err);
+/* Whether a file at the journal's path is surely none of ours; disk_pipeline_new would write over it. */
+bool disk_pipeline_foreign_journal(const char *path);
 struct disk_pipeline *disk_pipeline_new(const struct disk_pipeline_options *options, struct error **err);
 
 enum disk_journal_use {

@@ -241,8 +241,13 @@ rm half.raw
 begun 'half.raw.journal speaks of more than there is of half.raw'
 anew 'half.raw.journal was begun with another input, or whole.vmdk was changed since: half.raw is written anew; name another output'
 begun
+truncate -s 4 half.raw.journal
+anew 'the journal half.raw.journal cannot be read'
 echo something >half.raw.journal
-anew 'half.raw.journal is no journal'
+failed 'half.raw.journal is no journal' --resume whole.vmdk half.raw
+assert_eq "another's file" "$(cat half.raw.journal)" something
+assert_same half.raw below.raw
+rm half.raw.journal
 anew '' 0
 
 note "Memory does not grow with what is declared"
