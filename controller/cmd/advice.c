@@ -3,15 +3,19 @@
 #include <stddef.h>
 #include <string.h>
 
+#define AGAIN "; copy it again from where it was made, and compare the "
+#define CHECKSUMS AGAIN "checksums of both"
+#define SIZES AGAIN "sizes of both"
+
 static const struct {
 	const char *reason, *advice;
 } known[] = {
-	{ "InvalidImage", "; copy it again from where it was made, and compare the checksums of both" },
-	{ "InvalidVMDK", "; copy it again from where it was made, and compare the checksums of both" },
-	{ "InvalidStream", "; copy it again from where it was made, and compare the checksums of both" },
-	{ "CorruptGrain", "; copy it again from where it was made, and compare the checksums of both" },
-	{ "FileTruncated", "; copy it again from where it was made, and compare the sizes of both" },
-	{ "StreamTruncated", "; copy it again from where it was made, and compare the sizes of both" },
+	{ "InvalidImage", CHECKSUMS },
+	{ "InvalidVMDK", CHECKSUMS },
+	{ "InvalidStream", CHECKSUMS },
+	{ "CorruptGrain", CHECKSUMS },
+	{ "FileTruncated", SIZES },
+	{ "StreamTruncated", SIZES },
 	{ "NotAVMDK", "; look at what it is, or leave --format away" },
 	{ "NotAStream", "; give its path instead of a stream, and not the format vmdk-stream" },
 	{ "WrongFormat", "; leave --format away, or name that one" },
@@ -26,4 +30,9 @@ const char *advice_of(const struct error *err)
 		if (!strcmp(err->reason, known[i].reason))
 			return known[i].advice;
 	return "";
+}
+
+bool advice_blames_input(const struct error *err)
+{
+	return !strncmp(advice_of(err), AGAIN, sizeof AGAIN - 1);
 }

@@ -332,14 +332,20 @@ static bool named_as_other(const char *path)
 }
 
 /* Says why it failed. Half a disk looks like a whole one, so none is left, except on a device and where it is gone on with. */
-static int tell_failure(const struct error *err, const char *path, bool begun, bool resume)
+static int tell_failure(const struct error *err, const char *in, const char *path, bool begun, bool resume)
 {
-	bool interrupted = err && err->class == ERROR_CANCELLED;
+	bool interrupted = err && err->class == ERROR_CANCELLED, goes_on = err && err->class != ERROR_PERMANENT;
 	struct stat st;
 
+	/* A file that is damaged or was cut is so the next time, too; what feeds a pipe may get further. */
+	if (stat(in, &st) == 0 && S_ISREG(st.st_mode) && advice_blames_input(err))
+		goes_on = false;
 	fprintf(stderr, "vm-import-controller: %s%s", interrupted ? "interrupted" : error_message(err), advice_of(err));
-	if (begun && resume)
+	if (begun && resume && goes_on)
 		fprintf(stderr, "; %s is incomplete; the same command goes on", path);
+	else if (begun && resume)
+		fprintf(stderr, "; %s is incomplete; run the command again once that is mended, or remove it and %s" JOURNAL_END, path,
+			path);
 	else if (begun && lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || unlink(path) < 0))
 		fprintf(stderr, "; %s is incomplete%s%s", path, S_ISREG(st.st_mode) ? ", and cannot be removed: " : "",
 			S_ISREG(st.st_mode) ? strerror(errno) : "");
@@ -439,7 +445,7 @@ static int run(int argc, char **argv)
 	if (!cancel)
 		error_set_errno(&err, ENOMEM, "cannot convert %s", argv[0]);
 	if (!cancel || signals_watch_begin(&watch, cancel, &err) < 0 || convert(argv[0], &pipeline, quiet, &result, &begun, &err) < 0)
-		return tell_failure(err, pipeline.path, begun, resume);
+		return tell_failure(err, argv[0], pipeline.path, begun, resume);
 	if (journal)
 		unlink(journal);
 	if (digest_only)

@@ -217,8 +217,13 @@ echo old >half.raw
 failed 'No such file' missing.vmdk half.raw
 assert_eq "a file that was not begun" "$(cat half.raw)" old
 rm half.raw
-failed 'half.raw is incomplete; the same command goes on' --resume cut.vmdk half.raw
+failed 'half.raw is incomplete; run the command again once that is mended' --resume cut.vmdk half.raw
+! grep -q 'the same command goes on' message || fail "a cut file is said to go on: $(<message)"
 [ -e half.raw ] && [ -e half.raw.journal ] || fail "nothing is left to go on with"
+mkfifo feed
+cat cut.vmdk >feed &
+failed 'half.raw is incomplete; the same command goes on' --resume feed half.raw # whatever feeds a pipe may get further
+wait $!
 cp whole.vmdk cut.vmdk
 "$VIC" convert -q --resume cut.vmdk half.raw >/dev/null
 assert_same half.raw below.raw
