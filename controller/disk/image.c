@@ -42,6 +42,25 @@ int image_broken(const char *name, uint64_t at, struct error **err, const char *
 			 what ? what : "");
 }
 
+int image_too_short(const char *name, uint64_t at, uint64_t place, uint64_t need, uint64_t size, struct error **err, const char *fmt, ...)
+{
+	AUTO_FREE char *what = NULL;
+	uint64_t end;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&what, fmt, ap) < 0)
+		what = NULL;
+	va_end(ap);
+	if (__builtin_add_overflow(place, need, &end))
+		end = UINT64_MAX;
+	return image_broken(
+		name, at, err,
+		"%s is to be at byte %llu, which needs bytes up to %llu, but the file has %llu bytes: it was cut, or this entry is "
+		"damaged",
+		what ? what : "it", (unsigned long long)place, (unsigned long long)end, (unsigned long long)size);
+}
+
 const char *image_add_file(struct disk_image *image, const char *name, const char *kind, uint64_t capacity, uint64_t size,
 			   struct error **err)
 {

@@ -43,3 +43,7 @@ const char *image_add_file(struct disk_image *image, const char *name, const cha
 void image_add_problem(struct disk_image *image, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The error (permanent, InvalidImage) of what the file has at byte `at`. Returns -1. */
 int image_broken(const char *name, uint64_t at, struct error **err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* The same where what byte at tells of has need bytes at byte place, and the file ends before, at byte size. fmt: what it is, "a cluster". */
+int image_too_short(const char *name, uint64_t at, uint64_t place, uint64_t need, uint64_t size, struct error **err, const char *fmt, ...)
+	__attribute__((format(printf, 7, 8)));

@@ -58,9 +58,11 @@ static int check_place(struct qcow2 *q, uint64_t entry_at, const char *what, uin
 	if (place % q->cluster)
 		return image_broken(q->name, entry_at, err, "a %s is to be at byte %llu, where no cluster begins", what,
 				    (unsigned long long)place);
-	if (place < q->cluster || place > q->size || need > q->size - place)
-		return image_broken(q->name, entry_at, err, "a %s is to be at byte %llu, but the file has %llu bytes", what,
-				    (unsigned long long)place, (unsigned long long)q->size);
+	if (place < q->cluster)
+		return image_broken(q->name, entry_at, err, "a %s is to be at byte %llu, where the header is", what,
+				    (unsigned long long)place);
+	if (place > q->size || need > q->size - place)
+		return image_too_short(q->name, entry_at, place, need, q->size, err, "a %s", what);
 	return 0;
 }
 
@@ -70,9 +72,11 @@ static int look_packed(struct qcow2 *q, uint64_t entry, uint64_t entry_at, uint6
 	uint64_t place = entry & ((UINT64_C(1) << shift) - 1), sectors = entry >> shift & ((UINT64_C(1) << (q->cluster_bits - 8)) - 1);
 	uint64_t stored = (sectors + 1) * 512 - place % 512;
 
-	if (place < q->cluster || place >= q->size)
-		return image_broken(q->name, entry_at, err, "a compressed cluster is to be at byte %llu, but the file has %llu bytes",
-				    (unsigned long long)place, (unsigned long long)q->size);
+	if (place < q->cluster)
+		return image_broken(q->name, entry_at, err, "a compressed cluster is to be at byte %llu, where the header is",
+				    (unsigned long long)place);
+	if (place >= q->size)
+		return image_too_short(q->name, entry_at, place, 1, q->size, err, "a compressed cluster");
 	/* The sectors of neighbours overlap, and the last one need not be whole. */
 	run->stored = (uint32_t)(stored < q->size - place ? stored : q->size - place);
 	if (!layer_sum_add(&q->clusters, c, 1, sectors * 512, q->size))

@@ -71,8 +71,8 @@ static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *s
 	}
 	table = value * (uint64_t)VMDK_SECTOR;
 	if (table + s->entries * UINT64_C(4) > s->size)
-		return image_broken(s->name, at, err, "grain table %llu is to be at sector %u, but the file has %llu bytes",
-				    (unsigned long long)t, value, (unsigned long long)s->size);
+		return image_too_short(s->name, at, table, s->entries * UINT64_C(4), s->size, err, "grain table %llu",
+				       (unsigned long long)t);
 	if (!layer_sum_add(&s->tables, t, 1, s->entries * UINT64_C(4), s->size))
 		return image_broken(s->name, at, err,
 				    "its directory names more tables than the file can hold: the same ones again and again");
@@ -80,9 +80,8 @@ static int find_by(struct sparse *s, uint64_t directory, uint64_t g, uint32_t *s
 	if (read_entry(s, table + e * 4, "grain table", &value, err) < 0)
 		return -1;
 	if (value > 1 && value * (uint64_t)VMDK_SECTOR >= s->size)
-		return image_broken(s->name, table + e * 4, err,
-				    "grain %llu (byte %llu of the disk) is to be at sector %u, but the file has %llu bytes",
-				    (unsigned long long)g, (unsigned long long)(g * s->grain), value, (unsigned long long)s->size);
+		return image_too_short(s->name, table + e * 4, value * (uint64_t)VMDK_SECTOR, s->packed ? MARKER : s->grain, s->size, err,
+				       "grain %llu (byte %llu of the disk)", (unsigned long long)g, (unsigned long long)(g * s->grain));
 	if (!value && (more = table_cache_zeros(s->cache, table + e * 4, 4, s->entries - e)))
 		*span = more;
 	*sector = value;
@@ -123,8 +122,7 @@ static int look_packed(struct sparse *s, uint64_t g, uint64_t place, struct run 
 		return image_broken(s->name, place, err, "a grain of %u compressed bytes, of which %llu are to come", stored,
 				    (unsigned long long)s->grain);
 	if (stored > s->size - place - MARKER)
-		return image_broken(s->name, place, err, "a grain of %u compressed bytes, but the file has %llu bytes", stored,
-				    (unsigned long long)s->size);
+		return image_too_short(s->name, place, place + MARKER, stored, s->size, err, "a grain of %u compressed bytes", stored);
 	run->kind = RUN_PACKED;
 	run->codec = PIECE_ZLIB;
 	run->at = place + MARKER;
@@ -164,9 +162,8 @@ static int sparse_look(struct layer *layer, uint64_t at, struct run *run, struct
 		need = run->stored;
 	} else {
 		if (need > s->size - place)
-			return image_broken(s->name, place, err,
-					    "grain %llu (byte %llu of the disk) is to be here, but the file has %llu bytes",
-					    (unsigned long long)g, (unsigned long long)(g * s->grain), (unsigned long long)s->size);
+			return image_too_short(s->name, place, place, need, s->size, err, "grain %llu (byte %llu of the disk)",
+					       (unsigned long long)g, (unsigned long long)(g * s->grain));
 		run->kind = RUN_DATA;
 		run->at = place + within;
 	}

@@ -13,6 +13,7 @@
 #define FILES_MAX 1024
 #define DISKS_MAX 512
 #define SYSTEMS_MAX 512
+#define PAGE_START 1024  /* bytes of a web page within which it says that it is one */
 #define NAMES_SHOWN 4096 /* bytes of a list of names in a message */
 
 static char *trimmed(char *text)
@@ -340,14 +341,30 @@ static int collect_systems(struct ovf *o, const xmlNode *parent, struct error **
 	return 0;
 }
 
+static int web_page(struct error **err)
+{
+	return error_set(err, ERROR_PERMANENT, "InvalidDescriptor",
+			 "what came is a web page (HTML), and neither an OVA nor an .ovf: correct spec.url, and see whether the server "
+			 "wants a login");
+}
+
+/* Pages are seldom XML: what is looked for is how they begin, whatever comments and spaces stand before. */
+static bool is_web_page(const char *text, size_t len)
+{
+	char start[PAGE_START + 1];
+	size_t n = len < PAGE_START ? len : PAGE_START;
+
+	for (size_t i = 0; i < n; i++)
+		start[i] = text[i] ? text[i] : ' ';
+	start[n] = 0;
+	return strcasestr(start, "<!doctype html") || strcasestr(start, "<html") || strcasestr(start, "<head");
+}
+
 static int read_envelope(struct ovf *o, struct error **err)
 {
 	o->envelope = xmlDocGetRootElement(o->doc);
 	if (o->envelope && !strcasecmp((const char *)o->envelope->name, "html"))
-		return error_set(
-			err, ERROR_PERMANENT, "InvalidDescriptor",
-			"what came is a web page (its outermost element is <html>), and neither an OVA nor an .ovf: correct spec.url, and "
-			"see whether the server wants a login");
+		return web_page(err);
 	if (!xml_named(o->envelope, "Envelope"))
 		return error_set(err, ERROR_PERMANENT, "InvalidDescriptor", "the descriptor's outermost element is <%.60s>, not <Envelope>",
 				 o->envelope ? (const char *)o->envelope->name : "");
@@ -371,6 +388,10 @@ struct ovf *ovf_parse(const char *text, size_t len, struct error **err)
 		return NULL;
 	}
 	o->doc = len <= OVF_MAX_BYTES ? xml_parse(text, len, &why) : NULL;
+	if (!o->doc && is_web_page(text, len)) {
+		web_page(err);
+		return NULL;
+	}
 	if (!o->doc) {
 		error_set(err, ERROR_PERMANENT, "InvalidDescriptor", "the OVF descriptor cannot be read: %s",
 			  why ? why->message : "it is larger than 16 MiB");

@@ -193,6 +193,15 @@ static int fail(struct tape *t, const char *what, struct error **err)
 
 	if (t->error)
 		return error_move(err, move_ptr(t->error));
+	/* So libarchive calls a file that is over in the middle of a member or its header. */
+	if (why && strcasestr(why, "truncated")) {
+		uint64_t size = t->version && t->version->size ? t->version->size : t->remote ? t->position : t->block_len;
+
+		return error_set(err, ERROR_PERMANENT, "InvalidArchive",
+				 "%s: the archive ends early, in the middle of a file, at its %llu bytes, and was cut: copy it to the "
+				 "server again, and compare the sizes",
+				 what, (unsigned long long)size);
+	}
 	return error_set(err, ERROR_PERMANENT, "InvalidArchive", "%s: %s", what, why ? why : "it is no tar archive");
 }
 
