@@ -63,7 +63,8 @@ const struct command command_import = {
 		"apply: Secrets, sources, VirtualMachineImports. Leaves for each import\n"
 		"  DIR/NAME/disk-0.raw ...          the disks, sparse\n"
 		"  DIR/NAME/virtualmachine.yaml     the KubeVirt VirtualMachine\n"
-		"and in DIR/objects the objects with their status. Run again after an interruption, it goes on where it was.",
+		"and in DIR/objects the objects with their status. Run again after an interruption, it goes on where it was. What DIR/objects holds of "
+		"imports that the files do not name stays as it is.",
 	.options = flags,
 	.end = "Exit status: 0 all imports are done, 1 one failed (the reason is on standard error), 2 wrong usage, 130 interrupted.",
 	.operand = VALUE_OTHER,
@@ -119,8 +120,8 @@ static int parse(struct option_scan *scan, struct import_options *o)
 	return 0;
 }
 
-/* A failed import of an earlier run is tried anew: that is what a second call is for. */
-static int retry_failed(struct store *store, struct error **err)
+/* What an import of an earlier run waited for, or met last, need not be so any more: it is not told again before it is seen again. */
+static int forget_messages(struct store *store, const struct manifests *manifests, struct error **err)
 {
 	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err);
 	const json_t *import;
@@ -132,7 +133,31 @@ static int retry_failed(struct store *store, struct error **err)
 		const char *state = json_path_string(import, "status.importStatus");
 		AUTO_JSON json_t *patch = NULL, *done = NULL;
 
-		if (!state || (strcmp(state, STATE_FAILED) && strcmp(state, STATE_INVALID)))
+		if (!manifests_want(manifests, import) || !json_path(import, "status.message") || (state && !strcmp(state, STATE_RUNNING)))
+			continue;
+		patch = json_pack("{s:{s:n}}", "status", "message");
+		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"),
+				   json_path_string(import, "metadata.name"), "status", patch, err);
+		if (!done)
+			return -1;
+	}
+	return 0;
+}
+
+/* A failed import of an earlier run is tried anew: that is what a second call is for. */
+static int retry_failed(struct store *store, const struct manifests *manifests, struct error **err)
+{
+	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err);
+	const json_t *import;
+	size_t i;
+
+	if (!list)
+		return -1;
+	json_array_foreach (list, i, import) {
+		const char *state = json_path_string(import, "status.importStatus");
+		AUTO_JSON json_t *patch = NULL, *done = NULL;
+
+		if (!manifests_want(manifests, import) || !state || (strcmp(state, STATE_FAILED) && strcmp(state, STATE_INVALID)))
 			continue;
 		patch = json_pack("{s:{s:{s:s}}}", "metadata", "annotations", API_ANNOTATION_RETRY, "true");
 		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"),
@@ -144,7 +169,7 @@ static int retry_failed(struct store *store, struct error **err)
 }
 
 /* What an earlier run found wrong with a source may be mended: it is looked at again before it is believed. */
-static int doubt_sources(struct store *store, struct error **err)
+static int doubt_sources(struct store *store, const struct manifests *manifests, struct error **err)
 {
 	static const struct resource *const kinds[] = { &api_vmware_sources, &api_openstack_sources, &api_ova_sources, &api_kvm_sources };
 
@@ -156,14 +181,14 @@ static int doubt_sources(struct store *store, struct error **err)
 		if (!list)
 			return -1;
 		json_array_foreach (list, i, source) {
-			const char *status = json_path_string(source, "status.status");
+			const char *status = json_path_string(source, "status.status"), *name = json_path_string(source, "metadata.name");
+			const char *ns = json_path_string(source, "metadata.namespace");
 			AUTO_JSON json_t *patch = NULL, *done = NULL;
 
-			if (!status || strcmp(status, "clusterNotReady"))
+			if (!manifests_concern(manifests, kinds[k]->plural, ns, name) || !status || strcmp(status, "clusterNotReady"))
 				continue;
 			patch = json_pack("{s:{s:n, s:n, s:n}}", "status", "status", "conditions", "message");
-			done = store_patch(store, kinds[k], json_path_string(source, "metadata.namespace"),
-					   json_path_string(source, "metadata.name"), "status", patch, err);
+			done = store_patch(store, kinds[k], ns, name, "status", patch, err);
 			if (!done)
 				return -1;
 		}
@@ -171,13 +196,23 @@ static int doubt_sources(struct store *store, struct error **err)
 	return 0;
 }
 
-static int apply(struct store *store, const struct import_options *o, struct error **err)
+static int apply(struct store *store, struct import_options *o, struct error **err)
 {
 	if (manifests_apply(&o->manifests, store, err) < 0)
 		return -1;
 	if (anew_begin(store, &o->manifests, o->directory, err) < 0)
 		return -1;
-	return doubt_sources(store, err) < 0 ? -1 : retry_failed(store, err);
+	if (doubt_sources(store, &o->manifests, err) < 0 || forget_messages(store, &o->manifests, err) < 0)
+		return -1;
+	return retry_failed(store, &o->manifests, err);
+}
+
+static char *key_of(const json_t *import)
+{
+	const char *ns = json_path_string(import, "metadata.namespace"), *name = json_path_string(import, "metadata.name");
+	char *key = NULL;
+
+	return asprintf(&key, "%s/%s", ns ? ns : "", name ? name : "") < 0 ? NULL : key;
 }
 
 /* What stops an import that waits for its source, here where nobody mends things meanwhile: an owned text, or NULL. */
@@ -219,6 +254,36 @@ static char *source_problem(struct store *store, const json_t *import, bool pati
 	if (asprintf(&text, "%s %s/%s is not ready: %s", resource->kind, ns, name, message ? message : "no reason given") < 0)
 		return NULL;
 	return text;
+}
+
+/* The versions of all imports before they are seen to, "NAMESPACE/NAME" -> resourceVersion; NULL when memory is out. */
+static json_t *versions(struct store *store, struct error **err)
+{
+	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err), *all = json_object();
+	const json_t *import;
+	size_t i;
+
+	if (!list)
+		return NULL;
+	json_array_foreach (list, i, import) {
+		AUTO_FREE char *key = key_of(import);
+
+		if (!key || json_object_set(all, key, json_path(import, "metadata.resourceVersion")) < 0) {
+			error_set_errno(err, ENOMEM, "cannot start");
+			return NULL;
+		}
+	}
+	return move_ptr(all);
+}
+
+/* Whether the status is of this run: one that has begun and is as it was found tells of the last. Done is done. */
+static bool is_of_this_run(const json_t *found, const json_t *import)
+{
+	const char *state = json_path_string(import, "status.importStatus");
+	AUTO_FREE char *key = key_of(import);
+	const json_t *version = key ? json_object_get(found, key) : NULL;
+
+	return (state && !strcmp(state, STATE_RUNNING)) || !json_equal(version, json_path(import, "metadata.resourceVersion"));
 }
 
 enum outcome { GOING, DONE, FAILED };
@@ -276,8 +341,8 @@ static void tell_left(const json_t *list, const struct import_options *o, struct
 			notes_left(notes, import);
 }
 
-/* Waits until every import has ended. */
-static int follow(struct store *store, const struct import_options *o, struct progress *progress, struct notes *notes)
+/* Waits until every import has ended. found: their versions before that. */
+static int follow(struct store *store, const struct import_options *o, const json_t *found, struct progress *progress, struct notes *notes)
 {
 	uint64_t started = clock_monotonic_ms(), ended = 0;
 	size_t fresh_before = 0;
@@ -295,7 +360,8 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 				continue;
 			uint64_t waited = clock_monotonic_ms() - started;
 			outcome = outcome_of(store, import, waited < SOURCE_PATIENCE_MS, &why);
-			if (outcome == GOING) {
+			bool seen = is_of_this_run(found, import);
+			if (outcome == GOING && seen) {
 				tell_waiting(store, import, notes, waited);
 				notes_again(notes, import);
 			}
@@ -305,7 +371,7 @@ static int follow(struct store *store, const struct import_options *o, struct pr
 			unsettled += outcome != GOING && !is_settled(import);
 			if (outcome == FAILED)
 				progress_failed(progress, import, why);
-			else
+			else if (seen)
 				progress_show(progress, import);
 		}
 		notes_look(notes);
@@ -376,7 +442,12 @@ static int lock_directory(const char *directory, struct error **err)
 	return given;
 }
 
-static int carry_out(const struct import_options *o, struct error **err)
+static bool concerns(void *arg, const char *plural, const char *ns, const char *name)
+{
+	return manifests_concern(arg, plural, ns, name);
+}
+
+static int carry_out(struct import_options *o, struct error **err)
 {
 	AUTO_FREE char *objects = NULL;
 	struct store *store = NULL;
@@ -385,6 +456,7 @@ static int carry_out(const struct import_options *o, struct error **err)
 	struct reconciler *reconciler = NULL;
 	struct progress *progress = NULL;
 	struct notes *notes = NULL;
+	AUTO_JSON json_t *found = NULL;
 	AUTO_FD int lock = -1;
 	int code = EXIT_FAILED;
 
@@ -420,13 +492,16 @@ static int carry_out(const struct import_options *o, struct error **err)
 		.max_host_streams = o->host_streams,
 		.max_endpoint_streams = o->endpoint_streams,
 		.sources = { .allow_local_urls = o->allow_local_urls },
+		.concerns = concerns,
+		.concerns_arg = &o->manifests,
 		.progress_ms = 250,
 	};
-	reconciler = reconciler_start(&options, err);
+	found = versions(store, err);
+	reconciler = found ? reconciler_start(&options, err) : NULL;
 	if (!reconciler)
 		goto out;
 	notes = notes_new(store, progress, o->quiet);
-	code = follow(store, o, progress, notes);
+	code = follow(store, o, found, progress, notes);
 	progress_end(progress);
 	progress = NULL;
 	if (code == EXIT_INTERRUPTED)
@@ -457,6 +532,7 @@ static int run(int argc, char **argv)
 	log_setup(o.verbose ? LOG_DEBUG : LOG_ERROR, format && !strcmp(format, "json"));
 	signals_block();
 	code = carry_out(&o, &err);
+	manifests_free(&o.manifests);
 	if (err)
 		fprintf(stderr, "vm-import-controller: %s\n", error_message(err));
 	return code;

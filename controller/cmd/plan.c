@@ -331,7 +331,7 @@ static int borrow_sources(struct workshop *w, const json_t *imports, struct erro
 	return 0;
 }
 
-static int open_workshop(struct workshop *w, const struct plan_arguments *a, struct error **err)
+static int open_workshop(struct workshop *w, struct plan_arguments *a, struct error **err)
 {
 	const char *tmp = getenv("TMPDIR");
 	struct kube_options kube = { .kubeconfig = a->kubeconfig, .context = a->context, .user_agent = "vm-import-controller" };
@@ -356,9 +356,34 @@ static int open_workshop(struct workshop *w, const struct plan_arguments *a, str
 	return 0;
 }
 
+/* Of two machines of one name the second finds it taken: in a cluster's namespace, or without one in a directory. taken: those of the imports
+ * before it, each with the import's name. */
+static int check_taken(const struct workshop *w, json_t *one, json_t *taken, struct error **err)
+{
+	const char *ns = json_path_string(one, "namespace"), *target = json_path_string(one, "target"), *first;
+	AUTO_FREE char *place = NULL, *problem = NULL, *import = NULL;
+
+	if (!target || !*target)
+		return 0;
+	if (asprintf(&place, "%s/%s", w->cluster ? ns : "", target) < 0)
+		place = NULL;
+	if (asprintf(&import, "%s/%s", ns, json_path_string(one, "name")) < 0)
+		import = NULL;
+	first = place ? json_string_value(json_object_get(taken, place)) : NULL;
+	if (place && import && !first && json_object_set_new(taken, place, json_string(import)) == 0)
+		return 0;
+	if (first &&
+	    asprintf(&problem, "its machine would be named %s, as that of the import %s; choose another spec.targetVirtualMachineName%s",
+		     target, first, w->cluster ? "" : ", or import the two into directories of their own") < 0)
+		problem = NULL;
+	if (!problem || json_array_append_new(json_object_get(one, "problems"), json_string(problem)) < 0)
+		return error_set_errno(err, ENOMEM, "cannot plan");
+	return 0;
+}
+
 static int make(struct workshop *w, const struct plan_arguments *a, json_t *out, struct error **err)
 {
-	AUTO_JSON json_t *list = store_list(w->store, &api_vmimports, NULL, NULL, err);
+	AUTO_JSON json_t *list = store_list(w->store, &api_vmimports, NULL, NULL, err), *taken = json_object();
 	json_t *imports = json_array();
 	uint64_t failing = 0, bytes = 0;
 	const json_t *import;
@@ -378,7 +403,7 @@ static int make(struct workshop *w, const struct plan_arguments *a, json_t *out,
 	json_array_foreach (list, i, import) {
 		AUTO_JSON json_t *one = plan_import(w->plan, import, err);
 
-		if (!one)
+		if (!one || check_taken(w, one, taken, err) < 0)
 			return -1;
 		failing += json_array_size(json_object_get(one, "problems")) != 0;
 		if (__builtin_add_overflow(bytes, number(one, "bytes"), &bytes))
@@ -448,6 +473,7 @@ static int run(int argc, char **argv)
 	log_setup(a.verbose ? LOG_DEBUG : LOG_ERROR, format && !strcmp(format, "json"));
 	signals_block();
 	made = !plan || open_workshop(&w, &a, &err) < 0 ? -1 : make_or_stop(&w, &a, plan, &err);
+	manifests_free(&a.manifests);
 	if (made < 0) {
 		fprintf(stderr, "vm-import-controller: %s\n", err ? error_message(err) : "out of memory");
 		return EXIT_FAILED;

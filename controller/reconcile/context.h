@@ -33,6 +33,7 @@ struct reconciler {
 	struct tally *tally;
 	struct outdated *outdated;
 	struct noted *noted;
+	struct names *names;
 	char *scratch;
 	struct reconcile_metrics numbers;
 };
@@ -137,6 +138,13 @@ void noted_free(struct noted *n);
 bool ledger_note_session(struct step *s, const struct session *session);
 void ledger_add(struct vmimport_status *status, const char *kind, const char *id);
 void ledger_drop(struct vmimport_status *status, const char *kind);
+
+/* names.c: who makes the machine of a name, of this run. Thread-safe. */
+struct names *names_new(void);
+void names_free(struct names *n);
+/* Takes the name for an import, NAMESPACE/NAME, until the run ends. *holder: the other import that has it (owned), NULL when there is none.
+ * -1: memory is out. */
+int names_take(struct names *n, const char *name, const char *import, char **holder);
 
 #define LEDGER_POWER "PowerState"
 #define LEDGER_LEASE "ExportLease"

@@ -208,20 +208,26 @@ char *preflight_notes(const struct step *s, const struct vm_model *model)
 }
 
 /* A directory of another import stays as it is. */
-static void check_directory(const struct step *s, const char *name, json_t *problems)
+static int check_directory(const struct step *s, const char *name, json_t *problems, struct error **err)
 {
 	AUTO_FREE char *directory = NULL, *import = NULL, *holder = NULL;
 
 	if (!s->r->options.keep_disks || !s->r->scratch)
-		return;
+		return 0;
 	if (asprintf(&directory, "%s/%s", s->r->scratch, name) < 0)
 		directory = NULL;
 	if (asprintf(&import, "%s/%s", s->ns, s->name) < 0)
 		import = NULL;
-	holder = directory ? claim_holder(directory) : NULL;
-	if (holder && import && strcmp(holder, import))
+	if (!directory || !import)
+		return error_set_errno(err, ENOMEM, "cannot check the import");
+	holder = claim_holder(directory);
+	/* One that does not begin takes no name from another. */
+	if (!holder && !json_array_size(problems) && names_take(s->r->names, name, import, &holder) < 0)
+		return error_set_errno(err, ENOMEM, "cannot check the import");
+	if (holder && strcmp(holder, import))
 		problem_add(problems, "%s belongs to the import %s; choose another -o or spec.targetVirtualMachineName, or delete it",
 			    directory, holder);
+	return 0;
 }
 
 int preflight_target(struct step *s, json_t *problems, const struct vm_model *model, char **target, struct error **err)
@@ -236,9 +242,10 @@ int preflight_target(struct step *s, json_t *problems, const struct vm_model *mo
 		return error_set_errno(err, ENOMEM, "cannot check the import");
 	if (s->r->options.target->ops->preflight(s->r->options.target, &import, model, problems, err) < 0)
 		return -1;
-	check_directory(s, name, problems);
 	if (model && s->r->scratch && transfer_check_space(s->r->transfers, place, s->r->scratch, directory, model, &no_space) < 0)
 		problem_add(problems, "%s", error_message(no_space));
+	if (check_directory(s, name, problems, err) < 0)
+		return -1;
 	*target = move_ptr(name);
 	return 0;
 }

@@ -29,7 +29,7 @@ static void add(struct reconciler *r, const char *plural, const char *ns, const 
 {
 	AUTO_FREE char *key = NULL;
 
-	if (!ns || !name)
+	if (!ns || !name || (r->options.concerns && !r->options.concerns(r->options.concerns_arg, plural, ns, name)))
 		return;
 	if (asprintf(&key, "%s/%s/%s", plural, ns, name) < 0) {
 		key = NULL;
@@ -299,14 +299,15 @@ struct reconciler *reconciler_start(const struct reconciler_options *options, st
 		.changed_arg = r,
 	};
 	r->noted = noted_new();
+	r->names = names_new();
 	r->secrets = secrets_new(&secrets);
 	struct sessions_options sessions = {
 		.store = options->store, .sources = &options->sources, .cancel = r->cancel, .secrets = r->secrets, .workers = workers
 	};
 	r->sessions = r->cancel ? sessions_new(&sessions) : NULL;
 	r->threads = calloc(workers, sizeof *r->threads);
-	if (!r->scratch || !r->queue || !r->attempts || !r->tally || !r->outdated || !r->noted || !r->secrets || !r->sessions ||
-	    !r->threads)
+	if (!r->scratch || !r->queue || !r->attempts || !r->tally || !r->outdated || !r->noted || !r->names || !r->secrets ||
+	    !r->sessions || !r->threads)
 		goto memory;
 	struct transfer_options transfers = {
 		.place = options->keep_disks ? TRANSFER_DIRECTORY : TRANSFER_SCRATCH,
@@ -366,6 +367,7 @@ void reconciler_stop(struct reconciler *r)
 	tally_free(r->tally);
 	outdated_free(r->outdated);
 	noted_free(r->noted);
+	names_free(r->names);
 	cancel_free(r->cancel);
 	free(r->threads);
 	free(r->scratch);

@@ -31,6 +31,9 @@ struct reconciler_options {
 		max_endpoint_streams; /* of these, from one host and from one service (transfer/transfer.h); 0: the default */
 	unsigned progress_ms;         /* how often a running import's status is written; 0: 3,000 */
 	struct source_options sources;
+	/* Which imports and sources it sees to, by the plural of their kind; the others are left as they are. NULL: all. Called by any thread. */
+	bool (*concerns)(void *arg, const char *plural, const char *ns, const char *name);
+	void *concerns_arg;
 	/* As in reconcile/secrets.h; NULL: every Secret that a source names may be watched. */
 	bool (*may_watch_secret)(void *arg, const char *ns, const char *name);
 	void *may_watch_secret_arg;

@@ -244,3 +244,59 @@ LOCAL='' fails local "loopback"
 # An import that names no machine is refused, and harms nobody.
 one_plain nameless "http://127.0.0.1:$PARTS/signed.ova" | sed '/irtualMachineName:/d' >"$WORK/nameless.yaml"
 fails nameless "spec.virtualMachineName is empty"
+
+# --- what a run does, and does not ------------------------------------------------------------------------------------------
+
+# appliance URL IMPORT [LINE...]: an import from the source of that name
+appliance() {
+	local url=$1 name=$2
+	shift 2
+	printf 'apiVersion: %s\nkind: OvaSource\nmetadata: {name: appliance, namespace: default}\nspec: {url: "%s"}\n---\n' $GROUP "$url"
+	SOURCE_KIND=OvaSource SOURCE_NAME=appliance import_manifest default "$name" vm "targetVirtualMachineName: $name" "$@"
+}
+into_runs() { "$VIC" import --allow-local-urls -f "$1" -o "$WORK/runs" >"$WORK/printed" 2>"$WORK/err"; }
+# One that was interrupted, and one that failed, are not gone on with by a run of other files: the source may be another by then.
+appliance "http://127.0.0.1:1/away.ova" slow >"$WORK/slow.yaml"
+"$VIC" import --allow-local-urls -f "$WORK/slow.yaml" -o "$WORK/runs" >"$WORK/printed" 2>"$WORK/err" &
+pid=$!
+background+=($pid)
+wait_for 60 grep -q 'default/slow.*127.0.0.1:1.*giving up' "$WORK/err"
+kill -INT $pid
+assert_fails 130 wait $pid
+one_plain gone "http://127.0.0.1:$PARTS/not-there.ova" >"$WORK/gone.yaml"
+assert_fails 1 into_runs "$WORK/gone.yaml"
+! grep -q default/slow "$WORK/err" || fail "another run's import is told: $(<"$WORK/err")"
+mkdir "$WORK/before"
+cp "$WORK/runs/objects"/virtualmachineimport-default-{slow,gone}.yaml "$WORK/before"
+appliance "http://127.0.0.1:$PARTS/signed.ova" other >"$WORK/other.yaml"
+into_runs "$WORK/other.yaml" || fail "an import that other files name: $(<"$WORK/err")"
+! grep -Eq 'default/(slow|gone)' "$WORK/err" || fail "another run's import is told: $(<"$WORK/err")"
+[ -e "$WORK/runs/other/virtualmachine.yaml" ] && [ ! -e "$WORK/runs/slow" ] || fail "$(ls "$WORK/runs"): not what the file names"
+for name in slow gone; do cmp "$WORK/before/virtualmachineimport-default-$name.yaml" "$WORK/runs/objects/virtualmachineimport-default-$name.yaml"; done
+# Mended, they are gone on with, and nothing is told of what was wrong before.
+appliance "http://127.0.0.1:$PARTS/signed.ova" slow >"$WORK/slow.yaml"
+into_runs "$WORK/slow.yaml" || fail "$(<"$WORK/err")"
+! grep -q '127.0.0.1:1: ' "$WORK/err" || fail "an earlier run's trouble is told: $(<"$WORK/err")"
+one_plain nameless "http://127.0.0.1:$PARTS/signed.ova" >"$WORK/nameless.yaml"
+import_one nameless || fail "$(<"$WORK/err")"
+! grep -q 'Invalid' "$WORK/err" || fail "an earlier run's status is told: $(<"$WORK/err")"
+note "a run does what its files name, and tells what is so now"
+
+# Two documents of one name: which one is meant, nobody can tell.
+appliance "http://127.0.0.1:$PARTS/vmware-sha256.ova" third >"$WORK/third.yaml"
+for command in "plan" "import -o $WORK/twice"; do
+	# shellcheck disable=SC2086 # the words of the command
+	assert_fails 1 "$VIC" $command --allow-local-urls -f "$WORK/other.yaml" -f "$WORK/third.yaml" >"$WORK/printed" 2>&1
+	assert_contains "two sources of one name" "$(<"$WORK/printed")" \
+		"third.yaml, document 1: the OvaSource default/appliance is in $WORK/other.yaml, document 1, too, and differs"
+done
+"$VIC" plan --allow-local-urls -f "$WORK/other.yaml" -f "$WORK/other.yaml" >"$WORK/printed" 2>&1 || fail "the same twice: $(<"$WORK/printed")"
+
+# Two machines of one name: the second is refused before it begins.
+{ appliance "http://127.0.0.1:$PARTS/signed.ova" same; appliance "http://127.0.0.1:$PARTS/signed.ova" same | sed 's/{name: same/{name: again/'; } >"$WORK/same.yaml"
+assert_fails 3 "$VIC" plan --allow-local-urls -f "$WORK/same.yaml" >"$WORK/printed" 2>&1
+assert_contains "the plan of two" "$(<"$WORK/printed")" "default/again: its machine would be named same, as that of the import default/same"
+assert_fails 1 into_runs "$WORK/same.yaml"
+grep -Eq 'The import cannot start: .*/runs/same belongs to the import default/(same|again); choose' "$WORK/err" || fail "two of one name: $(<"$WORK/err")"
+[ -e "$WORK/runs/same/virtualmachine.yaml" ] || fail "the first of two is not there"
+note "two of one name"
