@@ -187,12 +187,22 @@ int http_check_scheme(const char *url, const struct http_response *r, struct err
 	return 0;
 }
 
+bool http_was_redirected(const char *url, const struct http_response *r)
+{
+	AUTO_FREE char *asked = http_shown_url(url);
+	AUTO_FREE char *answered = r->effective_url ? http_shown_url(r->effective_url) : NULL;
+
+	return asked && answered && strcmp(asked, answered) != 0;
+}
+
 int http_refuse(const char *method, const char *url, const struct http_response *r, struct error **err)
 {
 	AUTO_FREE char *shown = http_shown_url(url);
+	AUTO_FREE char *other = http_was_redirected(url, r) ? http_shown_url(r->effective_url) : NULL;
 	char text[EXCERPT_SIZE];
 
 	excerpt(r->body, text);
-	return error_set_code(err, http_status_class(r->status), "HTTPStatus", r->status, "%s %s answered with status %d%s%s", method,
-			      shown ? shown : "", r->status, *text ? ": " : "", text);
+	return error_set_code(err, http_status_class(r->status), "HTTPStatus", r->status, "%s %s%s%s%s answered with status %d%s%s", method,
+			      shown ? shown : "", other ? ", redirected to " : "", other ? other : "", other ? "," : "", r->status,
+			      *text ? ": " : "", text);
 }

@@ -596,8 +596,13 @@ int http_fetch(struct http_client *c, const struct http_request *q, struct http_
 
 	if (http_perform(c, q, &r, err) < 0)
 		return -1;
-	if (r.status < 200 || r.status > 299)
+	if (r.status < 200 || r.status > 299) {
+		if (!q->follow_redirects) { /* then it is the one that was asked for, perhaps by another name of the host */
+			free(r.effective_url);
+			r.effective_url = NULL;
+		}
 		return http_refuse(q->method ? q->method : "GET", q->url, &r, err);
+	}
 	*response = r;
 	r = (struct http_response){ 0 };
 	return 0;

@@ -85,6 +85,9 @@ int http_perform(struct http_client *client, const struct http_request *request,
  * rest permanent; code is the status; the message quotes the start of the body. */
 int http_fetch(struct http_client *client, const struct http_request *request, struct http_response *response, struct error **err);
 
+/* Whether the answer is of another URL than the one that was asked for. */
+bool http_was_redirected(const char *url, const struct http_response *response);
+
 /* The class of an answer's status, as http_fetch has it; of a success it means nothing. */
 enum error_class http_status_class(int status);
 

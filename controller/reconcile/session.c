@@ -5,15 +5,18 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "api/near.h"
 #include "api/resources.h"
 #include "api/types.h"
 #include "base/backoff.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 
 struct session {
 	struct sessions *pool;
 	char *key;         /* kind/namespace/name */
 	char *fingerprint; /* of spec and Secret: another one needs another session */
+	char *secret_note; /* NULL: there is nothing odd about the Secret */
 	struct source *source;
 	unsigned users; /* guarded by the pool's lock, as all below */
 	unsigned steps; /* of these, those that hold up a worker */
@@ -32,6 +35,7 @@ struct refusal {
 	struct refusal *next;
 };
 
+#define NOTE_MAX 4096
 #define REFUSAL_MS (5 * 60 * 1000)
 #define TROUBLE_MS 500      /* after the first failure that may pass; doubled ... */
 #define TROUBLE_MAX_MS 8000 /* ... up to this */
@@ -80,6 +84,7 @@ static void session_close(struct session *s)
 		s->source->ops->close(s->source);
 	free(s->key);
 	free(s->fingerprint);
+	free(s->secret_note);
 	free(s);
 }
 
@@ -159,11 +164,62 @@ static int read_secret(struct sessions *p, const json_t *object, json_t **out, s
 		json_t *text = json_is_string(value) ? decode(json_string_value(value)) : NULL;
 
 		if (!text)
-			return error_set(err, ERROR_PERMANENT, "SecretInvalid", "key \"%s\" of the Secret %s/%s is no text", key, ns, name);
+			return error_set(
+				err, ERROR_PERMANENT, "SecretInvalid",
+				"the key \"%.200s\" of the Secret %s/%s is not base64 of a text, as all under data: must be; write "
+				"plain text under stringData:",
+				key, ns, name);
 		json_object_set_new(data, key, text);
 	}
 	*out = move_ptr(data);
 	return 0;
+}
+
+static bool is_word(const char *word, const char *const *words)
+{
+	while (*words && strcmp(word, *words) != 0)
+		words++;
+	return *words;
+}
+
+/* Of the keys that mean nothing to the source: a word that is misspelt is as if it were not there. Owned; NULL: there are none. */
+static char *note_of_secret(const struct source_ops *ops, const json_t *object, const json_t *secret)
+{
+	const char *ns = json_path_string(object, "spec.credentials.namespace"), *name = json_path_string(object, "spec.credentials.name");
+	AUTO_BUFFER struct buffer text = { 0 };
+	const char *key;
+	json_t *value;
+
+	buffer_init(&text, NOTE_MAX);
+	json_object_foreach ((json_t *)secret, key, value) {
+		const char *near;
+
+		if (!ops->secret_keys || is_word(key, ops->secret_keys))
+			continue;
+		if (!text.len)
+			buffer_addf(&text, "the Secret %s/%s has", ns && *ns ? ns : json_path_string(object, "metadata.namespace"), name);
+		else
+			buffer_add_string(&text, ",");
+		near = near_word(key, ops->secret_keys);
+		buffer_addf(&text, " the key \"%.100s\"%s%s%s", key, near ? " (is it " : "", near ? near : "", near ? "?)" : "");
+	}
+	if (!text.len)
+		return NULL;
+	buffer_add_string(&text, ", which is not known; known are ");
+	for (const char *const *k = ops->secret_keys; *k; k++)
+		buffer_addf(&text, "%s%s", k == ops->secret_keys ? "" : ", ", *k);
+	text.failed = false; /* what fits is told */
+	return buffer_steal(&text);
+}
+
+void session_add_note(struct error *error, const char *note)
+{
+	char *message = NULL;
+
+	if (!note || !error || error->class != ERROR_PERMANENT || asprintf(&message, "%s; %s", error->message, note) < 0)
+		return;
+	free(error->message);
+	error->message = message;
 }
 
 static char *hex_sha256(const char *text)
@@ -306,7 +362,7 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	const struct source_ops *ops = source_ops_of(kind);
 	CLEANUP(session_close_p) struct session *s = NULL;
 	AUTO_JSON json_t *secret = NULL;
-	AUTO_FREE char *key = NULL, *fingerprint = NULL;
+	AUTO_FREE char *key = NULL, *fingerprint = NULL, *note = NULL;
 	AUTO_ERROR struct error *failed = NULL;
 
 	if (!ops)
@@ -336,6 +392,8 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 		json_object_set_new(p->opening, key, json_true());
 	}
 	s = open_session(p, ops, object, secret, &failed);
+	note = note_of_secret(ops, object, secret);
+	session_add_note(failed, note);
 	LOCK_GUARD(&p->lock);
 	json_object_del(p->opening, key);
 	pthread_cond_broadcast(&p->opened);
@@ -347,6 +405,7 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 	drop_refusal(find_refusal(p, key));
 	s->key = move_ptr(key);
 	s->fingerprint = move_ptr(fingerprint);
+	s->secret_note = move_ptr(note);
 	s->next = p->list;
 	p->list = s;
 	*out = move_ptr(s);
@@ -356,6 +415,11 @@ int session_get(struct sessions *p, const json_t *object, struct session **out, 
 struct source *session_source(const struct session *s)
 {
 	return s->source;
+}
+
+const char *session_secret_note(const struct session *s)
+{
+	return s->secret_note;
 }
 
 struct session *session_ref(struct session *s)

@@ -30,6 +30,10 @@ void sessions_free(struct sessions *sessions);
  * while, this is a conflict, reason SourceBusy: to be tried again in a moment. */
 int session_get(struct sessions *sessions, const json_t *source_object, struct session **out, struct error **err);
 struct source *session_source(const struct session *session);
+/* What is odd about the Secret that it was opened with, as a key that means nothing: "the Secret default/x has ...". NULL: nothing. */
+const char *session_secret_note(const struct session *session);
+/* Adds such a note, which may be NULL, to an error that will not pass by itself. */
+void session_add_note(struct error *error, const char *note);
 void session_put(struct session *session);
 /* One more user, for long: it holds up no worker. Given back with session_release. */
 struct session *session_ref(struct session *session);

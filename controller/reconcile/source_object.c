@@ -38,15 +38,19 @@ static void use_secret(struct reconciler *r, const char *key, const json_t *obje
 	secrets_use(r->secrets, key, ns, name && *name ? name : NULL);
 }
 
-static int verify(struct reconciler *r, const json_t *object, struct source_status *status, struct error **err)
+/* note: what is odd about the Secret of a source that works; owned by the caller, NULL: nothing. */
+static int verify(struct reconciler *r, const json_t *object, struct source_status *status, char **note, struct error **err)
 {
 	AUTO_SESSION struct session *session = NULL;
 
 	if (session_get(r->sessions, object, &session, err) < 0)
 		return -1;
 	struct source *source = session_source(session);
-	if (source->ops->verify(source, r->cancel, err) < 0)
+	if (source->ops->verify(source, r->cancel, err) < 0) {
+		session_add_note(*err, session_secret_note(session));
 		return -1;
+	}
+	*note = session_secret_note(session) ? strdup(session_secret_note(session)) : NULL;
 	keep_certificate(source, object, &status->certificate);
 	return 0;
 }
@@ -56,15 +60,18 @@ static void set(struct source_status *st, const char *type, bool value, const ch
 	condition_set(&st->conditions, &st->condition_count, type, value ? "True" : "False", reason, message, times);
 }
 
-static void describe(struct source_status *st, const struct error *failed, int64_t generation)
+static void describe(struct source_status *st, const struct error *failed, const char *note, int64_t generation)
 {
+	AUTO_FREE char *noted = NULL;
 	const char *reason = failed ? failed->reason : "Verified", *message = failed ? failed->message : "";
 	bool permanent = failed && failed->class != ERROR_TRANSIENT;
 
 	free(st->status);
 	free(st->message);
 	st->status = strdup(failed ? "clusterNotReady" : "clusterReady");
-	st->message = strdup(failed ? message : "Verified");
+	if (!note || asprintf(&noted, "Verified; %s", note) < 0)
+		noted = NULL;
+	st->message = strdup(failed ? message : noted ? noted : "Verified");
 	set(st, "ClusterReady", !failed, reason, message, true);
 	set(st, "ClusterError", failed, reason, message, true);
 	set(st, "Ready", !failed, reason, failed ? message : "Verified", false);
@@ -112,6 +119,7 @@ int reconcile_source(struct reconciler *r, const char *key, const char *plural, 
 	CLEANUP(free_status_p) struct source_status old = { 0 };
 	CLEANUP(free_status_p) struct source_status new = { 0 };
 	AUTO_ERROR struct error *failed = NULL;
+	AUTO_FREE char *note = NULL;
 
 	if (!object || json_path(object, "metadata.deletionTimestamp")) {
 		secrets_use(r->secrets, key, NULL, NULL);
@@ -121,9 +129,9 @@ int reconcile_source(struct reconciler *r, const char *key, const char *plural, 
 	    json_decode(&api_vmware_source_status_type, json_object_get(object, "status"), &new, err) < 0)
 		return error_wrap(err, "cannot read the object");
 	use_secret(r, key, object);
-	if (verify(r, object, &new, &failed) < 0 && (failed->class == ERROR_CANCELLED || !strcmp(failed->reason, SESSION_BUSY)))
+	if (verify(r, object, &new, &note, &failed) < 0 && (failed->class == ERROR_CANCELLED || !strcmp(failed->reason, SESSION_BUSY)))
 		return error_move(err, move_ptr(failed));
-	describe(&new, failed, json_integer_value(json_path(object, "metadata.generation")));
+	describe(&new, failed, note, json_integer_value(json_path(object, "metadata.generation")));
 	if (patch(r, informer_resource(informer), object, &old, &new, err) < 0)
 		return -1;
 	if (strcmp(old.status ? old.status : "", new.status) || strcmp(old.message ? old.message : "", new.message)) {

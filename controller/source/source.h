@@ -70,6 +70,8 @@ struct source_load {
 
 struct source_ops {
 	const char *kind; /* "VmwareSource" */
+	/* The keys of its Secret that mean something, NULL-ended. Others are told. NULL: any may. */
+	const char *const *secret_keys;
 
 	/* Opens a session. object is the source's custom resource; secret its Secret's data, decoded: a JSON object of strings (NULL:
 	 * the resource names none). Logs in. */

@@ -19,7 +19,11 @@ start_nginx <<-CONF
 	log_format seen '\$server_port \$request_method \$uri \$status bytes=\$body_bytes_sent authorization="\$http_authorization"';
 	access_log $WORK/access.log seen;
 	root $corpus/www;
-	server { listen 127.0.0.1:$PARTS; }
+	server {
+		listen 127.0.0.1:$PARTS;
+		location /denied/ { return 403; }
+		location /leads/ { return 302 http://127.0.0.1:$ELSEWHERE/denied/y.ova?token=s3cret; }
+	}
 	server { listen 127.0.0.1:$WHOLE; max_ranges 0; }
 	server {
 		listen 127.0.0.1:$TLS ssl;
@@ -28,7 +32,7 @@ start_nginx <<-CONF
 		location /moved/ { return 302 http://127.0.0.1:$ELSEWHERE/elsewhere\$request_uri; }
 		location /file/ { return 302 file:///etc/passwd; }
 	}
-	server { listen 127.0.0.1:$ELSEWHERE; location /elsewhere/moved/ { alias $corpus/www/; } }
+	server { listen 127.0.0.1:$ELSEWHERE; location /elsewhere/moved/ { alias $corpus/www/; } location /denied/ { return 403; } }
 CONF
 wait_for 20 curl -fsS -o /dev/null "http://127.0.0.1:$PARTS/vmware-sha256.ova"
 
@@ -234,7 +238,25 @@ fails() { # fails NAME PART
 one away file/x.ova s3cret-Word >"$WORK/away.yaml"
 fails away "redirect"
 one wrong vmware-sha256.ova another >"$WORK/wrong.yaml"
-fails wrong "are refused"
+fails wrong "(the Secret default/wrong) are refused"
+one lacks vmware-sha256.ova s3cret-Word | sed 's/^  password:/  pasword:/' >"$WORK/lacks.yaml"
+fails lacks "the server wants credentials, and the Secret default/lacks lacks the key password"
+assert_contains "of a key that is misspelt" "$(<"$WORK/err")" \
+	'the Secret default/lacks has the key "pasword" (is it password?), which is not known; known are username, password, ca.crt'
+one plain-data vmware-sha256.ova s3cret-Word | sed 's/^stringData:/data:/' >"$WORK/plain-data.yaml"
+fails plain-data "is not base64 of a text, as all under data: must be; write plain text under stringData:"
+one strange vmware-sha256.ova s3cret-Word | sed 's/^  ca.crt:/  caCert:/' >"$WORK/strange.yaml"
+fails strange "it was signed by none of the system's CAs: put its CA's certificate into the key ca.crt of the Secret default/strange"
+assert_contains "of a key that is misspelt" "$(<"$WORK/err")" 'has the key "caCert" (is it ca.crt?), which is not known'
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout /dev/null -out "$WORK/other.crt" 2>/dev/null
+{ mv "$WORK/tls.crt" "$WORK/tls.kept" && cp "$WORK/other.crt" "$WORK/tls.crt" && one other vmware-sha256.ova s3cret-Word >"$WORK/other.yaml"; mv "$WORK/tls.kept" "$WORK/tls.crt"; }
+fails other "it was not signed by the CA that the Secret default/other gives in ca.crt"
+# Whom 403 refuses, and where, as far as that can be told.
+one_plain denied "http://127.0.0.1:$PARTS/denied/x.ova?token=s3cret" >"$WORK/denied.yaml"
+fails denied "access is refused; correct spec.url (one that is signed may have expired), or name a Secret"
+one_plain leads "http://127.0.0.1:$PARTS/leads/x.ova" >"$WORK/leads.yaml"
+fails leads "http://127.0.0.1:$PARTS/leads/x.ova, redirected to http://127.0.0.1:$ELSEWHERE/denied/y.ova, answered with status 403"
+assert_contains "access" "$(<"$WORK/err")" "access is refused; let everybody who has the URL that was redirected to read the file"
 one broken vmware-sha256.ova s3cret-Word | sed 's/^    MII/    AAAA/' >"$WORK/broken.yaml"
 fails broken "ca.crt"
 # What a user names in a URL may not be this machine's own, unless its owner says so.

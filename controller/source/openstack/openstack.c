@@ -168,8 +168,21 @@ static int cleanup(struct source *source, const char *kind, const char *id, stru
 	return artifact_remove(self(source)->session, k, id, &poll, cancel, err);
 }
 
+static const char *const secret_keys[] = { "username",
+					   "password",
+					   "domain_name",
+					   "user_domain_name",
+					   "project_name",
+					   "project_id",
+					   "project_domain_name",
+					   "application_credential_id",
+					   "application_credential_secret",
+					   "ca_cert",
+					   NULL };
+
 const struct source_ops openstack_source_ops = {
 	.kind = "OpenstackSource",
+	.secret_keys = secret_keys,
 	.open = open_source,
 	.close = close_source,
 	.verify = verify,

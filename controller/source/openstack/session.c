@@ -35,6 +35,7 @@ struct openstack_session {
 	json_t *request; /* for a token; holds the secret */
 	unsigned pause_ms;
 	uint64_t patience_ms;
+	bool own_ca; /* the Secret says whom to trust */
 	unsigned minor[OPENSTACK_SERVICES];
 	pthread_mutex_t login; /* one login at a time; taken before lock; held over its exchange, for all others wait for the same token */
 	pthread_mutex_t lock;  /* guards all below */
@@ -58,14 +59,15 @@ DEFINE_CLEANUP(char, wipe_p, wipe)
 /* --- the token ------------------------------------------------------------------------------------------------------------- */
 
 /* The certificate of the endpoint is not trusted: what the user can do about it. */
-static void advise(struct error **err)
+static void advise(const struct openstack_session *s, struct error **err)
 {
 	char *message = NULL;
 
 	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
 		return;
-	if (asprintf(&message, "%s; put the CA's certificate into the key ca_cert of the Secret that spec.credentials names",
-		     (*err)->message) < 0)
+	if (asprintf(&message,
+		     "%s; it was checked by %s: put the CA's certificate into the key ca_cert of the Secret that spec.credentials names",
+		     (*err)->message, s->own_ca ? "what the Secret gives in ca_cert" : "the system's CAs") < 0)
 		return;
 	free((*err)->message);
 	(*err)->message = message;
@@ -169,7 +171,7 @@ static int log_in(struct openstack_session *s, struct cancel *cancel, struct err
 				  .max_body = ANSWER_MAX,
 				  .cancel = cancel };
 	if (http_perform(s->http, &q, &response, err) < 0) {
-		advise(err);
+		advise(s, err);
 		return -1;
 	}
 	if (response.status == 401)
@@ -328,7 +330,7 @@ static int call_once(struct openstack_session *s, const struct call *c, struct h
 		if (result < 0) {
 			*sent = strcmp(failed->reason, "ConnectionFailed") && strcmp(failed->reason, "UnknownHost") &&
 				strcmp(failed->reason, "TLSFailed");
-			advise(&failed);
+			advise(s, &failed);
 			return error_move(err, move_ptr(failed));
 		}
 		if (response->status == 401 && !attempt) {
@@ -581,7 +583,7 @@ static int ask_version(struct openstack_session *s, enum openstack_service servi
 	struct http_request q = { .url = url, .headers = headers, .timeout_ms = CALL_MS, .cancel = cancel };
 	for (unsigned attempt = 1; http_perform(s->http, &q, &response, &failed) < 0 || response.status >= 500; attempt++) {
 		if ((failed && failed->class != ERROR_TRANSIENT) || attempt == GET_TRIES || cancel_wait(cancel, backoff_next(&backoff))) {
-			advise(&failed);
+			advise(s, &failed);
 			return failed ? error_move(err, move_ptr(failed)) : refuse("GET", url, &response, err);
 		}
 		error_free(move_ptr(failed));
@@ -636,6 +638,7 @@ struct openstack_session *openstack_session_open(const json_t *object, const jso
 	pthread_mutex_init(&s->lock, NULL);
 	if (delay_s > 3600)
 		delay_s = 3600;
+	s->own_ca = ca != NULL;
 	s->pause_ms = delay_s * 1000;
 	s->patience_ms = (uint64_t)count * s->pause_ms;
 	s->region = copy(json_path_string(object, "spec.region"));

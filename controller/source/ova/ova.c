@@ -175,8 +175,11 @@ static int cleanup(struct source *source, const char *kind, const char *id, stru
 	return 0;
 }
 
+static const char *const secret_keys[] = { "username", "password", "ca.crt", NULL };
+
 const struct source_ops ova_source_ops = {
 	.kind = "OvaSource",
+	.secret_keys = secret_keys,
 	.open = open_source,
 	.close = close_source,
 	.verify = verify,

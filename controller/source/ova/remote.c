@@ -21,6 +21,8 @@
 struct remote {
 	struct http_client *http;
 	char *url, *user, *password;
+	char *secret;        /* "the Secret default/x", or NULL: spec.credentials names none */
+	bool own_ca;         /* which says whom to trust */
 	unsigned timeout_ms; /* 0: none */
 };
 
@@ -41,6 +43,7 @@ void remote_free(struct remote *r)
 	free(r->url);
 	free(r->user);
 	free(r->password);
+	free(r->secret);
 	free(r);
 }
 
@@ -74,6 +77,16 @@ static int check_url(const char *url, struct error **err)
 	return 0;
 }
 
+static char *secret_of(const json_t *object)
+{
+	const char *ns = json_path_string(object, "spec.credentials.namespace"), *name = json_path_string(object, "spec.credentials.name");
+	char *text = NULL;
+
+	if (!ns || !*ns)
+		ns = json_path_string(object, "metadata.namespace");
+	return name && *name && asprintf(&text, "the Secret %s/%s", ns ? ns : "", name) >= 0 ? text : NULL;
+}
+
 struct remote *remote_new(const json_t *object, const json_t *secret, const struct source_options *options, struct error **err)
 {
 	CLEANUP(remote_free_p) struct remote *r = calloc(1, sizeof *r);
@@ -91,6 +104,8 @@ struct remote *remote_new(const json_t *object, const json_t *secret, const stru
 	r->url = copy(url);
 	r->user = copy(json_string_value(json_object_get(secret, "username")));
 	r->password = copy(json_string_value(json_object_get(secret, "password")));
+	r->secret = secret_of(object);
+	r->own_ca = ca && *ca;
 	r->timeout_ms = seconds <= 0 ? 0 : (unsigned)(seconds < TIMEOUT_MAX_S ? seconds : TIMEOUT_MAX_S) * 1000;
 	struct http_trust trust = { .ca_pem = ca && *ca ? ca : NULL, .refuse_local = !options->allow_local_urls };
 	r->http = http_client_new(&trust, err);
@@ -248,12 +263,40 @@ static struct http_request request_of(const struct remote *r, const char *url, s
 				      .cancel = cancel };
 }
 
+/* The certificate is not trusted: what by, and what the user can do about it. */
+static void advise(const struct remote *r, struct error *e)
+{
+	static const char *const issuers[] = { "issuer", "self-signed", "self signed", "first certificate" };
+	const char *secret = r->secret ? r->secret : "a Secret that spec.credentials names";
+	bool issuer = false;
+	char *message = NULL;
+	int n;
+
+	if (!e || strcmp(e->reason, "TLSFailed") != 0 || e->class != ERROR_PERMANENT)
+		return;
+	for (size_t i = 0; i < sizeof issuers / sizeof *issuers; i++)
+		issuer = issuer || strstr(e->message, issuers[i]);
+	if (!issuer) /* it expired, or is of another host */
+		n = asprintf(&message, "%s; mend the certificate there, or correct the host in spec.url", e->message);
+	else if (r->own_ca)
+		n = asprintf(&message, "%s; it was not signed by the CA that %s gives in ca.crt: put the right one there", e->message,
+			     secret);
+	else
+		n = asprintf(&message, "%s; it was signed by none of the system's CAs: put its CA's certificate into the key ca.crt of %s",
+			     e->message, secret);
+	if (n < 0)
+		return;
+	free(e->message);
+	e->message = message;
+}
+
 /* patience_ms: how long no byte may come; 0: as spec.httpTimeoutSeconds says. */
 static int fetch_range(const struct remote *r, const char *url, uint64_t from, uint64_t len, const struct remote_version *version,
 		       struct remote_version *got, source_sink sink, void *sink_arg, unsigned patience_ms, struct cancel *cancel,
 		       struct error **err)
 {
 	AUTO_RESPONSE struct http_response response = { 0 };
+	AUTO_ERROR struct error *failed = NULL;
 	struct fetch f = { .from = from, .len = len, .expected = version, .got = got, .sink = sink, .sink_arg = sink_arg };
 	struct http_request q = request_of(r, url, cancel);
 	char range[80];
@@ -269,8 +312,10 @@ static int fetch_range(const struct remote *r, const char *url, uint64_t from, u
 	q.begin = on_begin;
 	q.sink = on_data;
 	q.sink_arg = &f;
-	if (http_fetch(r->http, &q, &response, err) < 0)
-		return -1;
+	if (http_fetch(r->http, &q, &response, &failed) < 0) {
+		advise(r, failed);
+		return error_move(err, move_ptr(failed));
+	}
 	if (!f.passed && response.status == 200) /* on_begin was not called */
 		return error_set(err, ERROR_PERMANENT, "InvalidArchive", "the file is empty; put it on the server again");
 	if (len && !f.whole && f.passed < len)
@@ -327,6 +372,36 @@ static int enough(void *arg, const void *data, size_t len, struct error **err)
 	return error_set(err, ERROR_CANCELLED, "Enough", "one byte is enough");
 }
 
+/* What 401 and 403 mean, in the light of what was sent. */
+static void explain_refusal(const struct remote *r, const struct http_response *answer, struct error **failed)
+{
+	bool redirected = http_was_redirected(r->url, answer), sent = r->user && r->password;
+	AUTO_FREE char *asked = remote_shown_url(r->url);
+	size_t host = asked ? (size_t)(strstr(asked, "://") + 3 - asked) : 0;
+
+	host += asked ? strcspn(asked + host, "/") : 0;
+	if ((*failed)->code == 401 && redirected && asked && strncmp(asked, answer->effective_url, host + 1) != 0)
+		error_wrap(failed,
+			   "what spec.url redirects to wants credentials, which go to the host of spec.url only; name that URL there");
+	else if ((*failed)->code == 401 && sent)
+		error_wrap(failed, "the user name and password of spec.credentials (%s) are refused", r->secret ? r->secret : "no Secret");
+	else if ((*failed)->code == 401 && r->secret)
+		error_wrap(failed, "the server wants credentials, and %s lacks the key %s", r->secret,
+			   r->user       ? "password"
+			   : r->password ? "username"
+					 : "username, and password");
+	else if ((*failed)->code == 401)
+		error_wrap(failed, "the server wants credentials, and no Secret is named; name one with username and password in "
+				   "spec.credentials");
+	else if ((*failed)->code == 403 && (sent || redirected))
+		error_wrap(failed, "access is refused; let %s read the file",
+			   redirected ? "everybody who has the URL that was redirected to" : "that user");
+	else if ((*failed)->code == 403)
+		error_wrap(failed,
+			   "access is refused; correct spec.url (one that is signed may have expired), or name a Secret with username "
+			   "and password in spec.credentials if the server wants them");
+}
+
 int remote_probe(const struct remote *r, struct cancel *cancel, struct error **err)
 {
 	AUTO_RESPONSE struct http_response response = { 0 };
@@ -336,16 +411,15 @@ int remote_probe(const struct remote *r, struct cancel *cancel, struct error **e
 
 	q.method = "HEAD";
 	q.timeout_ms = r->timeout_ms && r->timeout_ms < PROBE_MAX_MS ? r->timeout_ms : PROBE_MAX_MS;
-	if (http_perform(r->http, &q, &response, err) < 0)
-		return -1;
+	if (http_perform(r->http, &q, &response, &failed) < 0) {
+		advise(r, failed);
+		return error_move(err, move_ptr(failed));
+	}
 	if (response.status >= 200 && response.status <= 299)
 		return 0;
 	/* URLs that are signed for GET, servers that know no HEAD: what counts is whether the file can be read. */
 	if (remote_fetch(r, r->url, 0, 1, NULL, NULL, enough, &came, cancel, &failed) < 0 && !came) {
-		if (failed->code == 401 || failed->code == 403)
-			error_wrap(&failed,
-				   r->user ? "the user name and password of spec.credentials are refused"
-					   : "the server wants credentials; name a Secret with username and password in spec.credentials");
+		explain_refusal(r, &response, &failed);
 		if (failed->class == ERROR_NOT_FOUND)
 			error_wrap(&failed, "there is no file at spec.url; correct it, or put the file there");
 		return error_move(err, move_ptr(failed));

@@ -17,7 +17,8 @@
 struct vmware_session {
 	struct http_client *http;
 	char *endpoint, *host, *user, *password;
-	const char *action; /* the SOAPAction header's value */
+	const char *action;  /* the SOAPAction header's value */
+	const char *trusted; /* what certificates are checked by, for messages */
 	struct vmware_content content;
 	pthread_mutex_t lock; /* guards cookie, key and logins */
 	char *cookie, *key;
@@ -26,16 +27,16 @@ struct vmware_session {
 };
 
 /* The certificate of the endpoint is not trusted: what the user can do about it. */
-static void advise(struct error **err)
+static void advise(const struct vmware_session *s, struct error **err)
 {
 	char *message = NULL;
 
 	if (!err || !*err || strcmp((*err)->reason, "TLSFailed") || (*err)->class != ERROR_PERMANENT)
 		return;
-	if (asprintf(
-		    &message,
-		    "%s; if this is the right one, put its CA's certificate into the Secret's key caCert, or its fingerprint into the key thumbprint",
-		    (*err)->message) < 0)
+	if (asprintf(&message,
+		     "%s; it was checked by %s: if this is the right one, put its CA's certificate into the Secret's key caCert, or its "
+		     "fingerprint into the key thumbprint",
+		     (*err)->message, s->trusted) < 0)
 		return;
 	free((*err)->message);
 	(*err)->message = message;
@@ -105,7 +106,7 @@ static xmlDoc *exchange(struct vmware_session *s, unsigned timeout_ms, const cha
 					.max_body = ANSWER_MAX,
 					.cancel = cancel };
 	if (http_perform(s->http, &request, &response, err) < 0) {
-		advise(err);
+		advise(s, err);
 		return NULL;
 	}
 	if (response.status != 200 && response.status != 500) { /* a fault comes with 500: SOAP 1.1, section 6.2 */
@@ -245,7 +246,7 @@ static const char *key_of(const json_t *secret, const char *key, struct error **
 }
 
 /* Trust by the Secret's keys; when it has none of them, by the system's CAs or first use. */
-static struct http_client *client_of(const json_t *secret, const char *pin, struct error **err)
+static struct http_client *client_of(const json_t *secret, const char *pin, const char **trusted, struct error **err)
 {
 	const char *thumbprint = json_string_value(json_object_get(secret, "thumbprint"));
 	const char *insecure = json_string_value(json_object_get(secret, "insecure"));
@@ -256,12 +257,15 @@ static struct http_client *client_of(const json_t *secret, const char *pin, stru
 	if (ca && *ca) {
 		trust.ca_pem = ca;
 		key = "caCert";
+		*trusted = "the CA that the Secret gives in caCert";
 	} else if (thumbprint && *thumbprint) {
 		*(strlen(thumbprint) > 60 ? &trust.pin_sha256 : &trust.pin_sha1) = thumbprint; /* 40 digits and 19 colons */
 		key = "thumbprint";
+		*trusted = "the fingerprint that the Secret gives in thumbprint";
 	} else if (insecure && !strcasecmp(insecure, "true")) {
 		trust.insecure = true;
 	} else {
+		*trusted = "the system's CAs, or what was seen first";
 		trust.first_use = true;
 		trust.pin_sha256 = pin && *pin ? pin : NULL;
 	}
@@ -313,12 +317,13 @@ struct vmware_session *vmware_session_open(const char *endpoint, const json_t *s
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->login, NULL);
 	s->action = soap_action(NULL);
+	s->trusted = "nothing"; /* insecure */
 	s->user = strdup(user);
 	s->password = strdup(password);
 	if (!s->user || !s->password)
 		error_set_errno(err, ENOMEM, "cannot open a session");
-	else if (set_endpoint(s, endpoint, err) == 0 && (s->http = client_of(secret, pin, err)) && retrieve_content(s, cancel, err) == 0 &&
-		 log_in(s, CALL_MS, cancel, err) == 0)
+	else if (set_endpoint(s, endpoint, err) == 0 && (s->http = client_of(secret, pin, &s->trusted, err)) &&
+		 retrieve_content(s, cancel, err) == 0 && log_in(s, CALL_MS, cancel, err) == 0)
 		return s;
 	vmware_session_close(s);
 	return NULL;

@@ -295,8 +295,11 @@ static int cleanup(struct source *source, const char *kind, const char *id, stru
 	return 0;
 }
 
+static const char *const secret_keys[] = { "username", "password", "caCert", "thumbprint", "insecure", NULL };
+
 const struct source_ops vmware_source_ops = {
 	.kind = "VmwareSource",
+	.secret_keys = secret_keys,
 	.open = open_source,
 	.close = close_source,
 	.session_id = session_id,
