@@ -15,9 +15,9 @@ start_vsphere
 		'- {sourceNetwork: Nowhere LAN, destinationNetwork: lan}' '- {sourceNetwork: VM Network, destinationNetwork: lan}' \
 		'- {sourceNetwork: VM Network, destinationNetwork: lan}'
 	import_manifest default twin twin
-	SOURCE_NAME=none import_manifest default nowhere web-off
+	SOURCE_NAME=none import_manifest default nowhere web-off 'targetVirtualMachineName: nowhere'
 	source_manifest default wrong | sed 's/password: .*/password: nonsense/'
-	SOURCE_NAME=wrong import_manifest default refused web-off
+	SOURCE_NAME=wrong import_manifest default refused web-off 'targetVirtualMachineName: refused'
 } >"$WORK/plan.yaml"
 plan() { "$VIC" plan -f "$WORK/plan.yaml" "$@" >"$WORK/plan" 2>"$WORK/err"; }
 of() { jq -r --arg n "$1" ".imports[] | select(.name == \$n) | $2" "$WORK/plan"; }
