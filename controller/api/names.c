@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 
 #define LABEL_MAX 63
+#define SUBDOMAIN_MAX 253
 #define HASH_DIGITS 8
 
 static void hash_of(const char *text, char out[HASH_DIGITS + 1])
@@ -37,6 +38,23 @@ bool name_is_dns1123_label(const char *name)
 	for (const char *p = name; *p; p++)
 		if (!lower_or_digit(*p) && *p != '-')
 			return false;
+	return true;
+}
+
+bool name_is_dns1123_subdomain(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (!len || len > SUBDOMAIN_MAX || !lower_or_digit(name[len - 1]))
+		return false;
+	for (const char *p = name; *p; p++) {
+		bool first = p == name || p[-1] == '.';
+
+		if (first ? !lower_or_digit(*p) : !lower_or_digit(*p) && *p != '-' && *p != '.')
+			return false;
+		if (*p == '.' && !lower_or_digit(p[-1]))
+			return false;
+	}
 	return true;
 }
 

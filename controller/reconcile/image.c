@@ -91,7 +91,9 @@ int step_disks_exported(struct step *s, struct error **err)
 	}
 	step_disks_free(disks, s->status->disk_count);
 	if (result == 0)
-		step_go(s, STATE_IMAGE_SUBMITTED, "ImagesSubmitted", "The images of %zu disks are being imported by the cluster",
+		step_go(s, STATE_IMAGE_SUBMITTED, "ImagesSubmitted",
+			s->r->options.keep_disks ? "The disks are here (%zu in all); what describes the machine is written next"
+						 : "The images of %zu disks are being imported by the cluster",
 			s->status->disk_count);
 	return result;
 }

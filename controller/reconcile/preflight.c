@@ -30,6 +30,12 @@ static char *join(const json_t *problems)
 	return buffer_steal(&text);
 }
 
+/* Nothing runs at the source, and nothing has to be shut down. */
+static bool is_package(const char *kind)
+{
+	return kind && !strcasecmp(kind, "OvaSource");
+}
+
 static void wrong_kind(const char *kind, json_t *problems)
 {
 	static const char *const kinds[] = { "VmwareSource", "OpenstackSource", "OvaSource", "KVMSource", NULL };
@@ -53,13 +59,17 @@ bool preflight_spec(const struct step *s, json_t *problems)
 	if (!ref->name || !*ref->name)
 		problem_add(problems, "spec.sourceCluster.name is empty; name the source");
 	if (!spec->virtual_machine_name || !*spec->virtual_machine_name)
-		problem_add(problems, "spec.virtualMachineName is empty; name the virtual machine at the source");
+		problem_add(problems, "spec.virtualMachineName is empty; name the virtual machine at the source%s",
+			    is_package(ref->kind) ? " (with an OVA of one machine any name does: it becomes the new machine's)" : "");
 	if (spec->target_virtual_machine_name && *spec->target_virtual_machine_name &&
 	    !name_is_dns1123_label(spec->target_virtual_machine_name))
 		problem_add(
 			problems,
 			"spec.targetVirtualMachineName \"%s\" is no DNS-1123 label (lower-case letters, digits and '-', at most 63 characters)",
 			spec->target_virtual_machine_name);
+	if (spec->storage_class && *spec->storage_class && !name_is_dns1123_subdomain(spec->storage_class))
+		problem_add(problems, "spec.storageClass \"%.300s\" is no name of lower-case letters, digits, '-' and '.'",
+			    spec->storage_class);
 	if (spec->transfer.mode && *spec->transfer.mode && strcmp(spec->transfer.mode, "Controller"))
 		problem_add(problems, "spec.transfer.mode %s is not supported by this version; use Controller", spec->transfer.mode);
 	if (spec->warm)
@@ -333,8 +343,10 @@ int step_valid(struct step *s, struct error **err)
 		text = join(problems);
 		step_fail(s, STATE_INVALID, "PreflightFailed", "The import cannot start: %s", text ? text : "");
 	} else {
-		step_go(s, STATE_SOURCE_READY, "SourceReady", "The virtual machine will be named %s; its shutdown and export come next",
-			s->status->imported_virtual_machine_name);
+		step_go(s, STATE_SOURCE_READY, "SourceReady", "The virtual machine will be named %s; %s",
+			s->status->imported_virtual_machine_name,
+			is_package(s->import->spec.source_cluster.kind) ? "its disks are fetched next"
+									: "its shutdown and export come next");
 	}
 	return 0;
 }

@@ -98,16 +98,11 @@ static int check_networks(struct target *target, const struct target_import *t, 
 		AUTO_FREE char *ns = NULL, *name = NULL;
 		int found;
 
-		if (!destination || !*destination)
+		if (!destination || !*destination || !mapping_can_be(destination))
 			continue; /* mapping_check complains */
 		name_split(destination, ns_of(t), &ns, &name);
 		if (!ns || !name)
 			return error_set_errno(err, ENOMEM, "cannot check the networks");
-		if (!*ns || !*name || strchr(name, '/')) {
-			problem_add(problems, "spec.networkMapping[%zu].destinationNetwork \"%s\" is neither NAME nor NAMESPACE/NAME", i,
-				    destination);
-			continue;
-		}
 		found = has_network(target, ns, name, err);
 		if (found < 0)
 			return error_wrap(err, "cannot look for the network %s/%s", ns, name);
@@ -129,10 +124,10 @@ static int harvester_preflight(struct target *target, const struct target_import
 
 	if (failed)
 		return error_move(err, move_ptr(failed));
-	if (!class && name && *name)
+	if (!class && name && *name && name_is_dns1123_subdomain(name))
 		problem_add(problems,
 			    "spec.storageClass: there is no StorageClass %s; correct the name (kubectl get storageclass lists them)", name);
-	else if (!class)
+	else if (!class && (!name || !*name))
 		problem_add(problems, "spec.storageClass is empty and the cluster has no default StorageClass; name one");
 	mapping_check(t, model, problems);
 	if (check_networks(target, t, problems, err) < 0)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/names.h"
 #include "api/problem.h"
 #include "base/buffer.h"
 
@@ -25,6 +26,14 @@ static void list_networks(const struct vm_model *model, struct buffer *b)
 		buffer_add_string(b, "no NICs");
 }
 
+bool mapping_can_be(const char *destination)
+{
+	AUTO_FREE char *ns = NULL, *name = NULL;
+
+	name_split(destination, "default", &ns, &name);
+	return !ns || !name || (name_is_dns1123_label(ns) && name_is_dns1123_subdomain(name)); /* without memory nothing is said */
+}
+
 void mapping_check(const struct target_import *t, const struct vm_model *model, json_t *problems)
 {
 	const struct vmimport_spec *spec = &t->import->spec;
@@ -37,6 +46,12 @@ void mapping_check(const struct target_import *t, const struct vm_model *model, 
 			problem_add(problems, "spec.networkMapping[%zu] lacks sourceNetwork or destinationNetwork", i);
 			continue;
 		}
+		if (!mapping_can_be(spec->network_mapping[i].destination_network))
+			problem_add(
+				problems,
+				"spec.networkMapping[%zu].destinationNetwork \"%.300s\" is neither NAME nor NAMESPACE/NAME of lower-case "
+				"letters, digits, '-' and '.'",
+				i, spec->network_mapping[i].destination_network);
 		for (size_t k = 0; k < i; k++)
 			if (spec->network_mapping[k].source_network && vm_same_network(spec->network_mapping[k].source_network, network))
 				problem_add(problems, "spec.networkMapping names the source network \"%s\" twice", network);

@@ -265,7 +265,10 @@ LOCAL='' fails local "loopback"
 
 # An import that names no machine is refused, and harms nobody.
 one_plain nameless "http://127.0.0.1:$PARTS/signed.ova" | sed '/irtualMachineName:/d' >"$WORK/nameless.yaml"
-fails nameless "spec.virtualMachineName is empty"
+fails nameless "spec.virtualMachineName is empty; name the virtual machine at the source (with an OVA of one machine any name does"
+one_plain impossible "http://127.0.0.1:$PARTS/signed.ova" | sed 's|^spec: *$|&\n  storageClass: Fast_Disks\n  networkMapping: [{sourceNetwork: lan, destinationNetwork: default/VM Network}]|' >"$WORK/impossible.yaml"
+fails impossible 'spec.storageClass "Fast_Disks" is no name of lower-case letters'
+assert_contains "of names that are impossible" "$(<"$WORK/err")" 'spec.networkMapping[0].destinationNetwork "default/VM Network" is neither NAME nor'
 
 # --- what a run does, and does not ------------------------------------------------------------------------------------------
 

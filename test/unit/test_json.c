@@ -273,6 +273,10 @@ static void test_names(void **state)
 	assert_false(name_is_dns1123_label("a_b"));
 	assert_false(name_is_dns1123_label("-a"));
 	assert_false(name_is_dns1123_label("A"));
+	assert_true(name_is_dns1123_subdomain("a") && name_is_dns1123_subdomain("vlan-1.example") && name_is_dns1123_subdomain("1.2"));
+	assert_false(name_is_dns1123_subdomain("") || name_is_dns1123_subdomain("a b") || name_is_dns1123_subdomain("a_b") ||
+		     name_is_dns1123_subdomain("Vlan") || name_is_dns1123_subdomain("a..b") || name_is_dns1123_subdomain(".a") ||
+		     name_is_dns1123_subdomain("a.") || name_is_dns1123_subdomain("a-.b") || name_is_dns1123_subdomain("a.-b"));
 }
 
 static void test_conditions(void **state)

@@ -246,6 +246,9 @@ static void preflight(void **state)
 		  { "neither NAME nor NAMESPACE/NAME" } },
 		{ "{'networkMapping': [{'sourceNetwork': 'dvs', 'destinationNetwork': 'team/'}]}", { "neither NAME nor NAMESPACE/NAME" } },
 		{ "{'networkMapping': [{'sourceNetwork': 'dvs', 'destinationNetwork': 'a/b/c'}]}", { "neither NAME nor NAMESPACE/NAME" } },
+		{ "{'networkMapping': [{'sourceNetwork': 'dvs', 'destinationNetwork': 'team/VM Network'}]}",
+		  { "networkMapping[0].destinationNetwork \\\"team/VM Network\\\" is neither NAME nor NAMESPACE/NAME of lower-case" } },
+		{ "{'networkMapping': [{'sourceNetwork': 'dvs', 'destinationNetwork': 'vlan_1'}]}", { "neither NAME nor NAMESPACE/NAME" } },
 		/* All that is wrong, at once. */
 		{ "{'storageClass': 'missing', 'networkMapping': [{'sourceNetwork': 'dvs', 'destinationNetwork': 'none/such'}, "
 		  "{'sourceNetwork': 'dvs', 'destinationNetwork': 'vlan-1'}]}",
