@@ -212,7 +212,7 @@ static void holding_free(void *arg)
 	free(h);
 }
 
-static int start_transfer(struct step *s, struct session *session, struct vm_model **model, struct error **err)
+static int start_transfer(struct step *s, struct session *session, struct vm_model **model, const char *again, struct error **err)
 {
 	struct holding *h = calloc(1, sizeof *h);
 	AUTO_FREE char *directory = step_directory(s);
@@ -233,6 +233,7 @@ static int start_transfer(struct step *s, struct session *session, struct vm_mod
 		.model = h->model,
 		.ledger = ledger_write,
 		.ledger_arg = &h->ledger,
+		.again = again,
 	};
 	return transfer_start(s->r->transfers, &options, err);
 }
@@ -354,26 +355,27 @@ static int claim_directory(struct step *s, const char *directory, struct error *
 	return claim_take(directory, import, of, err);
 }
 
+#define OTHER_BEGUN "every disk" TRANSFER_AGAIN ": what is at the source is not what was begun with"
+
 /* *waits: the source cannot be reached or refuses us, which its own status tells; the import goes on when that is mended. */
 static int begin(struct step *s, bool *waits, struct error **err)
 {
 	struct source_vm_name name = { s->import->spec.virtual_machine_name, s->import->spec.folder };
 	AUTO_FREE char *directory = step_directory(s);
-	AUTO_VM_MODEL struct vm_model *model = NULL;
+	AUTO_VM_MODEL struct vm_model *model = NULL, *begun = NULL;
 	AUTO_SESSION struct session *session = NULL;
 	AUTO_ERROR struct error *left = NULL;
-	bool noted;
+	bool noted, other;
 	int off;
 
 	if (!directory)
 		return error_set_errno(err, ENOMEM, "cannot name the directory");
 	if (claim_directory(s, directory, err) < 0)
 		return -1;
-	model = journal_load_model(directory);
+	begun = journal_load_model(directory);
 	/* Fetched by a process that is no more: the source is not needed. */
-	if (model && journal_complete(directory, model))
+	if (begun && journal_complete(directory, begun))
 		return exported(s, err);
-	vm_model_free(move_ptr(model));
 	if (step_session(s, &session, err) < 0) {
 		*waits = true;
 		return -1;
@@ -391,8 +393,11 @@ static int begin(struct step *s, bool *waits, struct error **err)
 	model = source->ops->describe(source, &name, s->r->cancel, err);
 	if (!model)
 		return -1;
-	if (model->power != VM_POWER_OFF)
-		journal_doubt(directory); /* it writes to the disks that an earlier try fetched */
+	other = begun && strcmp(begun->source_id, model->source_id);
+	if (model->power != VM_POWER_OFF || other)
+		journal_doubt(directory); /* it writes to the disks that an earlier try fetched; or they are not its own */
+	if (other && noted)               /* the transfer begins in the next run, which knows no more of it */
+		event_record(s->r->options.events, s->object, "Warning", "SourceChanged", OTHER_BEGUN);
 	off = stop_machine(s, source, model, err);
 	if (off <= 0)
 		return off;
@@ -404,7 +409,7 @@ static int begin(struct step *s, bool *waits, struct error **err)
 		return 0;
 	}
 	step_say(s, "Exporting %zu disks of %s", model->disk_count, model->name);
-	return start_transfer(s, session, &model, err);
+	return start_transfer(s, session, &model, other ? OTHER_BEGUN : NULL, err);
 }
 
 int step_source_ready(struct step *s, struct error **err)

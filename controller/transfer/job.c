@@ -41,7 +41,9 @@ struct job *job_new(const struct transfer_job_options *o, struct cancel *parent,
 	job->directory = strdup(o->directory);
 	job->disks = calloc(o->model->disk_count + 1, sizeof *job->disks);
 	job->cancel = cancel_new(parent);
-	if (!job->key || !job->directory || !job->disks || !job->cancel)
+	job->again = o->again ? strdup(o->again) : NULL;
+	job->again_disk = o->model->disk_count; /* none of them */
+	if (!job->key || !job->directory || !job->disks || !job->cancel || (o->again && !job->again))
 		goto fail;
 	job->disk_count = o->model->disk_count;
 	for (size_t i = 0; i < job->disk_count; i++) {

@@ -77,6 +77,7 @@ struct transfer_job_options {
 	const struct vm_model *model; /* borrowed until release is called */
 	source_ledger ledger;         /* called on the job's thread */
 	void *ledger_arg;
+	const char *again; /* why all disks are fetched again, as in transfer_status; NULL: they are not */
 };
 
 /* Starts a job unless one of this key exists. Fails (transient, reason NoSpace) when the file system cannot hold the disks beside what

@@ -21,10 +21,11 @@ start_nginx <<-CONF
 	root $corpus/www;
 	server {
 		listen 127.0.0.1:$PARTS;
+		location /slow/ { limit_rate 2m; }
 		location /denied/ { return 403; }
 		location /leads/ { return 302 http://127.0.0.1:$ELSEWHERE/denied/y.ova?token=s3cret; }
 	}
-	server { listen 127.0.0.1:$WHOLE; max_ranges 0; }
+	server { listen 127.0.0.1:$WHOLE; max_ranges 0; location /slow/ { limit_rate 2m; } }
 	server {
 		listen 127.0.0.1:$TLS ssl;
 		ssl_certificate $WORK/tls.crt; ssl_certificate_key $WORK/tls.key;
@@ -170,12 +171,53 @@ memory() { # memory COUNT PORT MIB: an import of so many disks takes no more
 	rm -r "$WORK/many"
 }
 many 1
-memory 1 "$PARTS" 28
-memory 1 "$WHOLE" 28
+memory 1 "$PARTS" 30
+memory 1 "$WHOLE" 30
 many 8
 memory 8 "$PARTS" 48
 memory 8 "$WHOLE" 48
-rm -r "$WORK/large" "$corpus/www/many.ova"
+
+# --- a package that another takes the place of, between two runs of one import --------------------------------------------------------
+
+# put CONTENT: another package of two disks of the same capacities, as an OVA and as files beside their descriptor
+put() {
+	rm -f "$WORK/large"/disk[0-7].vmdk "$WORK/large/many.mf"
+	for i in 0 1; do
+		head -c $((i ? 12582912 : 1048576)) /dev/urandom >"$WORK/large/$1$i.raw"
+		truncate -s 67108864 "$WORK/large/$1$i.raw"
+		qemu-img convert -f raw -O vmdk -o subformat=streamOptimized "$WORK/large/$1$i.raw" "$WORK/large/disk$i.vmdk"
+	done
+	many 2
+	rm -rf "$corpus/www/slow"
+	mkdir "$corpus/www/slow"
+	mv "$corpus/www/many.ova" "$corpus/www/slow"
+	cp "$WORK/large/vm.ovf" "$WORK/large"/disk[01].vmdk "$corpus/www/slow"
+}
+under_way() { # under_way DIRECTORY URL: some of the second disk is there, and the first where it can be before the package is through
+	[ "$(stat -c %b "$1/disk-1.raw")" -gt 4096 ] && { [[ $2 = *:$WHOLE/* ]] || [ -e "$1/.disk-0.raw.journal" ]; }
+}
+replaced() { # replaced URL
+	local pid out=$WORK/slow/slow
+	put old
+	one_plain slow "$1" >"$WORK/slow.yaml"
+	"$VIC" import -q --allow-local-urls -f "$WORK/slow.yaml" -o "$WORK/slow" >"$WORK/printed" 2>"$WORK/err" &
+	pid=$!
+	background+=($pid)
+	wait_for 120 under_way "$out" "$1"
+	kill -INT $pid
+	wait $pid && fail "$1: ended before it was interrupted"
+	[ ! -e "$out/.disk-1.raw.journal" ] || fail "$1: the second disk is there already"
+	put new
+	"$VIC" import --allow-local-urls -f "$WORK/slow.yaml" -o "$WORK/slow" >"$WORK/printed" 2>"$WORK/err" || fail "$1: $(<"$WORK/err")"
+	for i in 0 1; do assert_same "$out/disk-$i.raw" "$WORK/large/new$i.raw"; done
+	assert_contains "what is said of $1" "$(<"$WORK/err")" "every disk is fetched again: what is at the source is not what was begun with"
+	rm -r "$WORK/slow"
+}
+replaced "http://127.0.0.1:$PARTS/slow/many.ova"
+replaced "http://127.0.0.1:$WHOLE/slow/many.ova"
+replaced "http://127.0.0.1:$PARTS/slow/vm.ovf"
+note "a package that was replaced between two runs"
+rm -r "$WORK/large" "$corpus/www/slow"
 
 # A disk that turns out to be larger than its directory has room for: said at once, and not fetched again and again.
 mkdir -p "$WORK/full/full"

@@ -84,6 +84,22 @@ static int match_disks(struct ova_export *x, const struct vm_model *model, struc
 	return 0;
 }
 
+/* What was fetched of the model's disks before is of the state of the package that the model was made from. A server that sends no parts of
+ * files may be a program that makes the file anew for each request: then all disks come of one pass in any case. */
+static int check_state(const struct package *package, const struct vm_model *model, struct cancel *cancel, struct error **err)
+{
+	AUTO_FREE char *now = NULL;
+
+	if (!package->beside && !package->version.ranges)
+		return 0;
+	now = package_identity(package, cancel, err);
+	if (!now)
+		return -1;
+	return !strcmp(now, model->source_id) ? 0
+					      : error_set(err, ERROR_TRANSIENT, "SourceChanged",
+							  "the package was replaced at the server since the machine was looked at");
+}
+
 struct source_export *ova_export_begin(const struct source_ops *ops, const struct remote *remote, const struct vm_model *model,
 				       struct cancel *cancel, struct error **err)
 {
@@ -97,7 +113,7 @@ struct source_export *ova_export_begin(const struct source_ops *ops, const struc
 	if (!x->cancel || !x->disks || !x->list)
 		goto no_memory;
 	x->package = package_open(remote, cancel, err);
-	if (!x->package || match_disks(x, model, cancel, err) < 0)
+	if (!x->package || check_state(x->package, model, cancel, err) < 0 || match_disks(x, model, cancel, err) < 0)
 		return NULL;
 	if (!x->package->beside && !x->package->version.ranges &&
 	    !(x->pass = pass_new(x->package, x->disks, model->disk_count, x->cancel, err)))

@@ -91,9 +91,11 @@ static struct vm_model *describe(struct source *source, const struct source_vm_n
 
 	if (!m)
 		return NULL;
-	m->source_id = strdup(p->ovf_name);
+	m->source_id = package_identity(p, cancel, err);
+	if (!m->source_id)
+		return NULL;
 	m->path = remote_shown_url(remote_url(remote));
-	if (!m->source_id || !m->path) {
+	if (!m->path) {
 		error_set_errno(err, ENOMEM, "cannot describe the machine");
 		return NULL;
 	}

@@ -208,6 +208,8 @@ static int check_descriptor(const struct package *p, const struct texts *t, stru
 
 static int read_texts(struct package *p, const struct texts *t, struct error **err)
 {
+	if (!EVP_Digest(t->ovf, t->ovf_len, p->ovf_digest, NULL, EVP_sha256(), NULL))
+		return error_set(err, ERROR_TRANSIENT, "DigestFailed", "cannot compute a digest");
 	p->ovf = ovf_parse(t->ovf, t->ovf_len, err);
 	if (!p->ovf)
 		return -1;
@@ -291,6 +293,80 @@ size_t package_part_count(const struct package *p, const struct ovf_file *f)
 			break;
 	}
 	return n;
+}
+
+/* --- which state of it ------------------------------------------------------------------------------------------------- */
+
+DEFINE_CLEANUP(EVP_MD_CTX, md_free_p, EVP_MD_CTX_free)
+
+/* With its end, so that no two lists of texts are one. */
+static bool add_string(EVP_MD_CTX *md, const char *text)
+{
+	return EVP_DigestUpdate(md, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+static bool add_version(EVP_MD_CTX *md, const struct remote_version *v)
+{
+	char size[24];
+
+	snprintf(size, sizeof size, "%llu", (unsigned long long)v->size);
+	return add_string(md, v->etag ? v->etag : v->modified) && add_string(md, size);
+}
+
+static int enough(void *arg, const void *data, size_t len, struct error **err)
+{
+	(void)arg;
+	(void)data;
+	(void)len;
+	return error_set(err, ERROR_CANCELLED, "Enough", "the head was enough");
+}
+
+/* Of the files beside the descriptor. One that cannot be had now has no version; that is told when it is needed. */
+static bool add_files(const struct package *p, EVP_MD_CTX *md, struct cancel *cancel)
+{
+	for (size_t i = 0; i < ovf_file_count(p->ovf); i++) {
+		CLEANUP(remote_version_clear) struct remote_version version = { 0 };
+		AUTO_FREE char *name = package_part_name(ovf_file(p->ovf, i), 0);
+		AUTO_FREE char *url = name ? remote_url_beside(p->remote, name) : NULL;
+
+		if (!url)
+			return false;
+		remote_fetch(p->remote, url, 0, 1, NULL, &version, enough, NULL, cancel, NULL);
+		if (!add_string(md, name) || !add_version(md, &version))
+			return false;
+	}
+	return true;
+}
+
+static bool add_manifest(const struct package *p, EVP_MD_CTX *md)
+{
+	const struct ovf_manifest_entry *e;
+
+	for (size_t i = 0; (e = ovf_manifest_entry(p->manifest, i)); i++)
+		if (!add_string(md, e->name) || !EVP_DigestUpdate(md, e->digest, e->digest_len))
+			return false;
+	return true;
+}
+
+char *package_identity(const struct package *p, struct cancel *cancel, struct error **err)
+{
+	CLEANUP(md_free_p) EVP_MD_CTX *md = EVP_MD_CTX_new();
+	unsigned char digest[32];
+	char text[2 * sizeof digest + 1], *identity = NULL;
+
+	if (!md || !EVP_DigestInit_ex(md, EVP_sha256(), NULL) || !add_string(md, remote_url(p->remote)) || !add_version(md, &p->version) ||
+	    !EVP_DigestUpdate(md, p->ovf_digest, sizeof p->ovf_digest) || (p->manifest && !add_manifest(p, md)) ||
+	    (p->beside && !add_files(p, md, cancel)) || !EVP_DigestFinal_ex(md, digest, NULL)) {
+		error_set(err, ERROR_TRANSIENT, "DigestFailed", "cannot compute a digest");
+		return NULL;
+	}
+	for (size_t i = 0; i < sizeof digest; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+	if (asprintf(&identity, "%s %s", p->ovf_name, text) < 0) {
+		error_set_errno(err, ENOMEM, "cannot read the package");
+		return NULL;
+	}
+	return identity;
 }
 
 /* What packs a directory instead of the files in it has them all, by other names. */

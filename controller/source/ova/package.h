@@ -16,8 +16,9 @@ struct package {
 	bool complete;                 /* members and manifest are all known */
 	struct ovf *ovf;
 	char *ovf_name;
-	struct manifest *manifest; /* NULL: none, or none yet */
-	char *signature;           /* a sentence about the .cert, or NULL */
+	unsigned char ovf_digest[32]; /* SHA-256 of the descriptor */
+	struct manifest *manifest;    /* NULL: none, or none yet */
+	char *signature;              /* a sentence about the .cert, or NULL */
 	struct tape_member *members;
 	size_t member_count;
 };
@@ -27,6 +28,11 @@ struct package *package_open(const struct remote *remote, struct cancel *cancel,
 /* The same of an OVA in memory that is whole; for tests. */
 struct package *package_open_memory(const void *data, size_t len, struct error **err);
 void package_free(struct package *package); /* accepts NULL */
+
+/* What tells this state of the package from every other: its descriptor's name, and a digest of its URL, of what the server tells versions by
+ * (of files beside the descriptor, each file's), of descriptor and manifest. Where the server tells nothing of versions, a file of the same
+ * size that took another's place is known by the manifest only. Owned. */
+char *package_identity(const struct package *package, struct cancel *cancel, struct error **err);
 
 /* The member that a file's reference means; NULL when there is none (or none is known). */
 const struct tape_member *package_member(const struct package *package, const char *href);
