@@ -55,7 +55,8 @@ const struct command command_convert = {
 		"raw. OUT may be a block device: what is to be zero is made so. A file that is there already is written over. One that could not be "
 		"finished, also by a signal, is removed, unless --resume is given.\n"
 		"Extents, parents and backing files are read from the directory of IN only, and those of an image on a device not at all. IN must not "
-		"change while it is read; a file that does is an error.",
+		"change while it is read; a file that does is an error. Of what a qcow2 image, compressed or not, and a raw one hold there are no "
+		"checksums in them: compare those of the files where it matters.",
 	.options = flags,
 	.end = "Prints the disk's capacity, how much of it is data, and the digest of its content (README.md, \"Proof of what was written\"). Exit "
 	       "status: 0 OUT is the disk, 1 it is not (the reason is on standard error), 2 wrong usage, 130 interrupted.",

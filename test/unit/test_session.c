@@ -32,7 +32,8 @@ static void fake_close(struct source *source)
 	free(source);
 }
 
-static const struct source_ops fake = { .kind = "VmwareSource", .open = fake_open, .close = fake_close };
+static const char *const keys[] = { "username", "password", NULL };
+static const struct source_ops fake = { .kind = "VmwareSource", .secret_keys = keys, .open = fake_open, .close = fake_close };
 
 static struct source *fake_open(const json_t *object, const json_t *secret, const struct source_options *options, struct cancel *cancel,
 				struct error **err)
@@ -262,15 +263,38 @@ static void a_slow_source_leaves_a_worker_for_others(void **state)
 	assert_int_equal(opened, closed);
 }
 
+/* A misspelt key is as if it were not there: it is told, with a source that works and in a refusal. */
+static void a_key_that_is_not_known_is_told(void **state)
+{
+	static const struct error wrong = { .class = ERROR_PERMANENT, .reason = "InvalidLogin", .message = (char *)"refused" };
+	static const char note[] =
+		"the Secret ns/s has the key \"pasword\" (is it password?), which is not known; known are username, password";
+	struct fixture *f = *state;
+	AUTO_JSON json_t *patch = json_pack("{s:{s:s}}", "data", "pasword", "MQ=="), *object = source_object("other"), *done = NULL;
+	AUTO_ERROR struct error *err = NULL;
+	struct session *a;
+
+	assert_null(get(f, "one", &a));
+	assert_null(session_secret_note(a));
+	session_put(a);
+	done = store_patch(f->store, &api_secrets, "ns", "s", NULL, patch, NULL);
+	assert_non_null(done);
+	assert_null(get(f, "one", &a));
+	assert_string_equal(session_secret_note(a), note);
+	session_put(a);
+	refuse = &wrong;
+	assert_int_equal(session_get(f->sessions, object, &a, &err), -1);
+	assert_non_null(strstr(err->message, "refused; "));
+	assert_non_null(strstr(err->message, note));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(a_session_is_shared),
-		TEST(a_login_that_hangs_holds_up_one),
-		TEST(a_failure_that_may_pass_is_not_met_again_at_once),
-		TEST(a_wrong_password_is_tried_once),
-		TEST(a_slow_source_leaves_a_worker_for_others),
+		TEST(a_key_that_is_not_known_is_told), TEST(a_session_is_shared),
+		TEST(a_login_that_hangs_holds_up_one), TEST(a_failure_that_may_pass_is_not_met_again_at_once),
+		TEST(a_wrong_password_is_tried_once),  TEST(a_slow_source_leaves_a_worker_for_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
