@@ -186,28 +186,31 @@ static bool is_word(const char *word, const char *const *words)
 static char *note_of_secret(const struct source_ops *ops, const json_t *object, const json_t *secret)
 {
 	const char *ns = json_path_string(object, "spec.credentials.namespace"), *name = json_path_string(object, "spec.credentials.name");
+	const char *const *known = ops->secret_keys;
 	AUTO_BUFFER struct buffer text = { 0 };
 	const char *key;
 	json_t *value;
 
+	if (!known)
+		return NULL;
 	buffer_init(&text, NOTE_MAX);
 	json_object_foreach ((json_t *)secret, key, value) {
 		const char *near;
 
-		if (!ops->secret_keys || is_word(key, ops->secret_keys))
+		if (is_word(key, known))
 			continue;
 		if (!text.len)
 			buffer_addf(&text, "the Secret %s/%s has", ns && *ns ? ns : json_path_string(object, "metadata.namespace"), name);
 		else
 			buffer_add_string(&text, ",");
-		near = near_word(key, ops->secret_keys);
+		near = near_word(key, known);
 		buffer_addf(&text, " the key \"%.100s\"%s%s%s", key, near ? " (is it " : "", near ? near : "", near ? "?)" : "");
 	}
 	if (!text.len)
 		return NULL;
 	buffer_add_string(&text, ", which is not known; known are ");
-	for (const char *const *k = ops->secret_keys; *k; k++)
-		buffer_addf(&text, "%s%s", k == ops->secret_keys ? "" : ", ", *k);
+	for (const char *const *k = known; *k; k++)
+		buffer_addf(&text, "%s%s", k == known ? "" : ", ", *k);
 	text.failed = false; /* what fits is told */
 	return buffer_steal(&text);
 }
