@@ -350,13 +350,14 @@ static uint64_t missing_mib(const struct job *job)
 static void tell_again(const struct disk_thread *t, const struct tries *tries, const struct error *why)
 {
 	const char *label = t->job->model->disks[t->index].label, *file = t->export->disks[t->index].file;
+	bool away = !strcmp(why->reason, "ConnectionFailed") || !strcmp(why->reason, "UnknownHost");
 	char *text = NULL;
 
-	if (asprintf(&text, "disk %zu (%.200s)" TRANSFER_AGAIN " (try %u): %s", t->index,
+	if (asprintf(&text, "disk %zu (%.200s)" TRANSFER_AGAIN " (try %u): %s%s", t->index,
 		     file    ? file
 		     : label ? label
 			     : "no label",
-		     tries->count + 1, why->message) < 0)
+		     tries->count + 1, why->message, away ? " (tried for as long as the source does not answer, without a limit)" : "") < 0)
 		text = NULL;
 	if (text)
 		set_again(t->job, t->index, text);
