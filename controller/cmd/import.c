@@ -120,32 +120,19 @@ static int parse(struct option_scan *scan, struct import_options *o)
 	return 0;
 }
 
-/* What an import of an earlier run waited for, or met last, need not be so any more: it is not told again before it is seen again. */
-static int forget_messages(struct store *store, const struct manifests *manifests, struct error **err)
+/* Takes the patch. */
+static int patch_import(struct store *store, const json_t *import, const char *subresource, json_t *patch, struct error **err)
 {
-	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err);
-	const json_t *import;
-	size_t i;
+	AUTO_JSON json_t *owned = patch, *done = NULL;
 
-	if (!list)
-		return -1;
-	json_array_foreach (list, i, import) {
-		const char *state = json_path_string(import, "status.importStatus");
-		AUTO_JSON json_t *patch = NULL, *done = NULL;
-
-		if (!manifests_want(manifests, import) || !json_path(import, "status.message") || (state && !strcmp(state, STATE_RUNNING)))
-			continue;
-		patch = json_pack("{s:{s:n}}", "status", "message");
-		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"),
-				   json_path_string(import, "metadata.name"), "status", patch, err);
-		if (!done)
-			return -1;
-	}
-	return 0;
+	done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"), json_path_string(import, "metadata.name"),
+			   subresource, owned, err);
+	return done ? 0 : -1;
 }
 
-/* A failed import of an earlier run is tried anew: that is what a second call is for. */
-static int retry_failed(struct store *store, const struct manifests *manifests, struct error **err)
+/* What an import of an earlier run waited for, or met last, need not be so any more: it is not told again before it is seen again. A failed
+ * one is tried anew: that is what a second call is for. */
+static int go_on(struct store *store, const struct manifests *manifests, struct error **err)
 {
 	AUTO_JSON json_t *list = store_list(store, &api_vmimports, NULL, NULL, err);
 	const json_t *import;
@@ -155,14 +142,15 @@ static int retry_failed(struct store *store, const struct manifests *manifests, 
 		return -1;
 	json_array_foreach (list, i, import) {
 		const char *state = json_path_string(import, "status.importStatus");
-		AUTO_JSON json_t *patch = NULL, *done = NULL;
 
-		if (!manifests_want(manifests, import) || !state || (strcmp(state, STATE_FAILED) && strcmp(state, STATE_INVALID)))
+		if (!manifests_want(manifests, import))
 			continue;
-		patch = json_pack("{s:{s:{s:s}}}", "metadata", "annotations", API_ANNOTATION_RETRY, "true");
-		done = store_patch(store, &api_vmimports, json_path_string(import, "metadata.namespace"),
-				   json_path_string(import, "metadata.name"), NULL, patch, err);
-		if (!done)
+		if (json_path(import, "status.message") && (!state || strcmp(state, STATE_RUNNING)) &&
+		    patch_import(store, import, "status", json_pack("{s:{s:n}}", "status", "message"), err) < 0)
+			return -1;
+		if (state && (!strcmp(state, STATE_FAILED) || !strcmp(state, STATE_INVALID)) &&
+		    patch_import(store, import, NULL, json_pack("{s:{s:{s:s}}}", "metadata", "annotations", API_ANNOTATION_RETRY, "true"),
+				 err) < 0)
 			return -1;
 	}
 	return 0;
@@ -202,9 +190,7 @@ static int apply(struct store *store, struct import_options *o, struct error **e
 		return -1;
 	if (anew_begin(store, &o->manifests, o->directory, err) < 0)
 		return -1;
-	if (doubt_sources(store, &o->manifests, err) < 0 || forget_messages(store, &o->manifests, err) < 0)
-		return -1;
-	return retry_failed(store, &o->manifests, err);
+	return doubt_sources(store, &o->manifests, err) < 0 || go_on(store, &o->manifests, err) < 0 ? -1 : 0;
 }
 
 static char *key_of(const json_t *import)
